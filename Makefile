@@ -1,0 +1,58 @@
+# Needs GNU make, git and Go. `make help` lists the targets.
+
+# Single-threaded exploration of whole state spaces. The race detector costs it 4 to 6
+# times and can find nothing there: it runs without, and a small sample (-short) with it.
+SINGLE_THREADED := coordinator/protocol
+
+# Looked up when used: `make help` must not wait for them.
+all        = $(shell go list -e ./...)
+exploring  = $(filter $(addprefix %/,$(SINGLE_THREADED)),$(all))
+concurrent = $(filter-out $(exploring),$(all)) ./.ci/testreport
+
+GOLANGCI := go tool -modfile=.ci/tools/golangci-lint.mod golangci-lint
+GOFUMPT  := go tool -modfile=.ci/tools/gofumpt.mod gofumpt
+REPORT   := go run ./.ci/testreport
+
+BENCH    ?= .
+FUZZTIME ?= 10s
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1 /p' Makefile | while read -r name what; do printf '  %-8s%s\n' "$$name" "$$what"; done
+
+# Each quoted argument is one run of `go test`; -count=1 because the answer depends on the
+# machine (capabilities, random seeds), which the test cache does not see.
+.PHONY: test
+test: prerequisites ## run every test, with -race where tests are concurrent
+	@$(REPORT) "-race -count=1 -timeout=4m $(concurrent)" \
+		$(if $(exploring),"-count=1 -timeout=4m $(exploring)" "-race -short -count=1 -timeout=4m $(exploring)")
+
+.PHONY: quick
+quick: ## run the tests that need no server, without -race, in at most 2 minutes
+	@$(REPORT) "-short -timeout=2m ./... ./.ci/testreport"
+
+.PHONY: lint
+lint: ## check format, mistakes and the import table
+	$(GOLANGCI) run ./... ./.ci/testreport
+
+.PHONY: fmt
+fmt: ## format the Go files
+	$(GOFUMPT) -w $$(git ls-files -co --exclude-standard '*.go')
+
+.PHONY: bench
+bench: ## run the benchmarks that match BENCH
+	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+.PHONY: fuzz
+fuzz: ## fuzz every target for FUZZTIME
+	@.ci/fuzz $(FUZZTIME)
+
+.PHONY: deps
+deps: ## install the Debian packages some tests need (as root)
+	@.ci/deps install
+
+# A package that cannot be had is no reason to run nothing: the tests that need it say so,
+# and ASSENT_REQUIRE makes that a failure.
+.PHONY: prerequisites
+prerequisites:
+	@if [ "$$CI" = true ] || [ "$$ASSENT_INSTALL" = 1 ]; then .ci/deps install || true; else .ci/deps hint; fi

@@ -1,0 +1,193 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/assent-tm/assent/coordinator/protocol"
+	"github.com/assent-tm/assent/participant"
+	"github.com/assent-tm/assent/wal/record"
+)
+
+// Commit asks for the transaction to be committed and waits for the decision; it
+// may be called again, and then says the same. If ctx ends before the decision
+// that requests a rollback, and Commit returns as soon as the decision is there.
+// After the decision it waits for acknowledgements until ctx ends or CommitWait
+// passes.
+//
+// It returns the first of these that holds:
+//
+//	ErrOutcomeUnknown  the log failed while the decision was written, or the
+//	                   branch that commits in one phase is silent: ask again
+//	*HeuristicError    some participant decided alone: call an operator
+//	ErrRolledBack      the decision rollback is durable (*RolledBackError): retry
+//	                   with a new transaction
+//	ErrCommitPending   the decision commit is durable, some participant is still
+//	                   to be told: never do the work again
+//	nil                committed at every participant
+//
+// ErrNotFound, ErrForgotten, ErrSafeMode and ErrClosed say that nothing was
+// asked.
+func (d *DTM) Commit(ctx context.Context, id participant.TxID) error {
+	if !d.enter() {
+		return fmt.Errorf("commit transaction %s: %w", id, ErrClosed)
+	}
+	defer d.leave()
+	t, err := d.find(id)
+	if err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	if d.safeMode.Load() != nil && !t.hasDecision() {
+		return fmt.Errorf("commit transaction %s: %w", id, d.safeModeError())
+	}
+	t.useValues(ctx)
+	if err := d.drive(t, protocol.CommitRequested()); err != nil {
+		return fmt.Errorf("commit transaction %s: %w", id, err)
+	}
+	if err := d.awaitDecision(ctx, t); err != nil {
+		return fmt.Errorf("commit transaction %s: %w", id, err)
+	}
+	d.awaitAcknowledgements(ctx, t)
+	return t.answer()
+}
+
+// awaitDecision waits until the transaction is decided or stopped. When ctx ends
+// a rollback competes for the decision (R2).
+func (d *DTM) awaitDecision(ctx context.Context, t *transaction) error {
+	decided := t.waitDecided()
+	select {
+	case <-decided:
+		return nil
+	default:
+	}
+	if !t.mine() {
+		// Neither timeout nor rollback decides (R3, R10): don't wait for ever.
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, d.config.Timeout)
+		defer cancel()
+	}
+	select {
+	case <-decided:
+		return nil
+	case <-ctx.Done():
+	case <-d.ctx.Done():
+		return ErrOutcomeUnknown
+	}
+	reason := context.Cause(ctx).Error()
+	if err := d.drive(t, protocol.RollbackRequested(record.CauseContext, reason)); err != nil {
+		return err
+	}
+	if !t.mine() {
+		select {
+		case <-decided:
+			return nil
+		default:
+			return fmt.Errorf("%w: not decided yet: %s", ErrOutcomeUnknown, reason)
+		}
+	}
+	<-decided // the decision is on its way to the disk
+	return nil
+}
+
+// mine reports whether the decision is the coordinator's to make now: not that of
+// a branch that commits in one phase (R3), nor that of recovery.
+func (t *transaction) mine() bool {
+	switch t.phase() {
+	case protocol.Delegating, protocol.Delegated, protocol.Inherited:
+		return false
+	default:
+		return true
+	}
+}
+
+func (d *DTM) awaitAcknowledgements(ctx context.Context, t *transaction) {
+	finished := t.waitFinished()
+	select {
+	case <-finished:
+		return
+	default:
+	}
+	if d.config.CommitWait < 0 {
+		return
+	}
+	timer := time.NewTimer(d.config.CommitWait)
+	defer timer.Stop()
+	select {
+	case <-finished:
+	case <-timer.C:
+	case <-ctx.Done():
+	case <-d.ctx.Done():
+	}
+}
+
+// Rollback asks for the transaction to be rolled back. nil: the decision rollback
+// is durable, now or earlier, and the branches are told until they acknowledge.
+//
+// Errors: ErrCommitted, too late, nothing changed; ErrOutcomeUnknown if the log
+// failed, or while a branch that commits in one phase has the decision (R3);
+// ErrNotFound, ErrForgotten, ErrSafeMode, ErrClosed.
+func (d *DTM) Rollback(ctx context.Context, id participant.TxID) error {
+	return d.rollback(ctx, id, "")
+}
+
+func (d *DTM) rollback(ctx context.Context, id participant.TxID, reason string) error {
+	if !d.enter() {
+		return fmt.Errorf("roll back transaction %s: %w", id, ErrClosed)
+	}
+	defer d.leave()
+	t, err := d.find(id)
+	if errors.Is(err, ErrRolledBack) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("roll back: %w", err)
+	}
+	t.useValues(ctx)
+	if err := d.drive(t, protocol.RollbackRequested(record.CauseRequested, reason)); err != nil {
+		return fmt.Errorf("roll back transaction %s: %w", id, err)
+	}
+	if err := d.awaitDecision(ctx, t); err != nil {
+		return fmt.Errorf("roll back transaction %s: %w", id, err)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch t.machine.Decision() {
+	case record.DecisionRollback:
+		return nil
+	case record.DecisionCommit:
+		return fmt.Errorf("roll back transaction %s: %w", id, ErrCommitted)
+	default:
+		return fmt.Errorf("roll back: %w", t.unknown())
+	}
+}
+
+// useValues keeps the values of the context that first asks for the decision, for
+// the participants' calls.
+func (t *transaction) useValues(ctx context.Context) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.values == nil && !t.decided.open {
+		t.values = context.WithoutCancel(ctx)
+	}
+}
+
+func (t *transaction) hasDecision() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.machine.Decision().Valid()
+}
+
+// silent names the participants whose vote is missing. Called with the mutex
+// held.
+func (t *transaction) silent() string {
+	var names []string
+	for i, b := range t.machine.Branches() {
+		if b.Asked && !b.Answered {
+			names = append(names, t.branches[i].endpoint.name)
+		}
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,97 @@
+package coordinator
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/assent-tm/assent/coordinator/protocol"
+	"github.com/assent-tm/assent/participant"
+	"github.com/assent-tm/assent/wal/record"
+)
+
+// Answers of Commit; see DTM.Commit for which comes when.
+var (
+	// ErrOutcomeUnknown: the log failed or was fenced while the decision was
+	// written, or the branch that commits in one phase is silent. Ask again with
+	// the same id; never do the work again.
+	ErrOutcomeUnknown = errors.New("outcome unknown: ask again, do not redo")
+	// ErrRolledBack: the decision rollback is durable. A *RolledBackError has the
+	// reason.
+	ErrRolledBack = errors.New("transaction rolled back")
+	// ErrCommitPending: the decision commit is durable; some participant has not
+	// acknowledged yet, and is told until it does. Never do the work again.
+	ErrCommitPending = errors.New("transaction is committed, some participants are still to be told")
+	// ErrCommitted: too late to roll back.
+	ErrCommitted = errors.New("transaction is committed")
+)
+
+// Errors that say that nothing was asked.
+var (
+	// ErrNotFound: no transaction has this id.
+	ErrNotFound = errors.New("no such transaction")
+	// ErrForgotten: the transaction ended so long ago that its outcome is not
+	// kept any more (R13). It may have committed.
+	ErrForgotten = errors.New("outcome was forgotten")
+	// ErrSafeMode: the log is older than what its participants know (R10).
+	ErrSafeMode = errors.New("safe mode: the log is older than its participants; nothing new is begun and nothing is rolled back by absence")
+	// ErrClosed: the coordinator is closed or closing.
+	ErrClosed = errors.New("coordinator is closed")
+	// ErrNotOwner: another coordinator owns the transaction.
+	ErrNotOwner = errors.New("another coordinator owns this transaction")
+	// ErrConflict: the participant is enlisted already, with other data; or the
+	// request id was used for something else.
+	ErrConflict = errors.New("conflicts with an earlier call")
+	// ErrLimit: a bound of Config or of the contract is reached (R12).
+	ErrLimit = errors.New("limit reached")
+	// ErrSealed: the transaction is being committed and takes no more branches.
+	ErrSealed = protocol.ErrSealed
+	// ErrNameTaken: another participant is registered under this name.
+	ErrNameTaken = participant.ErrNameTaken
+)
+
+// RolledBackError says why a transaction was rolled back. It Is ErrRolledBack.
+type RolledBackError struct {
+	Tx    participant.TxID
+	Cause record.Cause
+	// Participant is whose branch decided it by its vote; "" otherwise.
+	Participant string
+	// Reason is what that participant, or who asked for the rollback, said.
+	Reason string
+}
+
+func (e *RolledBackError) Error() string {
+	var s strings.Builder
+	fmt.Fprintf(&s, "transaction %s rolled back: %s", e.Tx, e.Cause)
+	if e.Participant != "" {
+		fmt.Fprintf(&s, ": participant %s", e.Participant)
+	}
+	if e.Reason != "" {
+		fmt.Fprintf(&s, ": %s", e.Reason)
+	}
+	return s.String()
+}
+
+// Is reports whether target is ErrRolledBack.
+func (e *RolledBackError) Is(target error) bool { return target == ErrRolledBack }
+
+// HeuristicError says that participants decided alone, against the decision. An
+// operator has to make good what they did. It Is ErrRolledBack when that was the
+// decision.
+type HeuristicError struct {
+	Tx       participant.TxID
+	Decision record.Decision
+	// Outcome is a heuristic one.
+	Outcome participant.Outcome
+	// Branches says which participants did what.
+	Branches []string
+}
+
+func (e *HeuristicError) Error() string {
+	return fmt.Sprintf("transaction %s: the decision was %s, but the outcome is %s: %s", e.Tx, e.Decision, e.Outcome, strings.Join(e.Branches, "; "))
+}
+
+// Is reports whether target is ErrRolledBack and that was the decision.
+func (e *HeuristicError) Is(target error) bool {
+	return target == ErrRolledBack && e.Decision == record.DecisionRollback
+}

@@ -1,0 +1,153 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/assent-tm/assent/coordinator/protocol"
+	"github.com/assent-tm/assent/participant"
+	"github.com/assent-tm/assent/wal/record"
+)
+
+// Info is what Get says of a transaction.
+type Info struct {
+	ID participant.TxID
+	// Name, Owner and RequestID are what Begin was given.
+	Name, Owner, RequestID string
+	Begun                  time.Time
+	// Deadline is when it times out unless it is decided; zero for one that a
+	// former coordinator began.
+	Deadline time.Time
+	Phase    protocol.Phase
+	Decision record.Decision
+	// Outcome unites the decision with what the branches did; zero if undecided.
+	Outcome participant.Outcome
+	// Cause and Reason say what decided a rollback.
+	Cause    record.Cause
+	Reason   string
+	Branches []BranchInfo
+}
+
+// BranchInfo is what Get says of a branch.
+type BranchInfo struct {
+	Number      int
+	Participant string
+	// Vote is invalid if it is unknown or not given yet.
+	Vote participant.Vote
+	// Outcome is zero while the branch has not acknowledged.
+	Outcome participant.Outcome
+	// Hazard says that the participant did not know what it was to commit (R7).
+	Hazard bool
+	// Missing says that nobody has registered the participant.
+	Missing bool
+	// Attempts counts how often the decision was told in this run; LastError is
+	// what the last call returned, and NextRetry when the next is due; zero if
+	// none is.
+	Attempts  int
+	LastError string
+	NextRetry time.Time
+}
+
+// Get returns what is known of a transaction. An id that was never decided, of a
+// former coordinator perhaps, is a transaction that was rolled back (R3). Errors:
+// ErrNotFound, ErrForgotten, ErrSafeMode.
+func (d *DTM) Get(_ context.Context, id participant.TxID) (Info, error) {
+	t, err := d.find(id)
+	var rolledBack *RolledBackError
+	switch {
+	case errors.As(err, &rolledBack):
+		return Info{
+			ID: id, Phase: protocol.Done, Decision: record.DecisionRollback, Outcome: participant.OutcomeRolledBack, Cause: rolledBack.Cause,
+		}, nil
+	case err != nil:
+		return Info{}, fmt.Errorf("get: %w", err)
+	}
+	return t.info(), nil
+}
+
+func (t *transaction) info() Info {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	attributes := t.begun.Attributes
+	info := Info{
+		ID: t.id, Name: attributes[record.AttributeName], Owner: attributes[record.AttributeOwner], RequestID: attributes[record.AttributeRequestID],
+		Begun: t.begun.At, Deadline: t.deadline, Phase: t.machine.Phase(), Decision: t.machine.Decision(), Outcome: t.machine.Outcome(),
+	}
+	if info.Decision.Valid() {
+		info.Cause, info.Reason = t.machine.Decided().Cause, t.machine.Decided().Reason
+	}
+	for i, b := range t.machine.Branches() {
+		driven := &t.branches[i]
+		driven.endpoint.mu.Lock()
+		missing := driven.endpoint.registered == nil
+		driven.endpoint.mu.Unlock()
+		branch := BranchInfo{
+			Number: i, Participant: driven.endpoint.name, Vote: b.Vote, Outcome: b.Outcome, Hazard: b.Hazard,
+			Missing: missing, Attempts: driven.attempts,
+		}
+		if driven.lastErr != nil {
+			branch.LastError = driven.lastErr.Error()
+		}
+		if !b.Outcome.Valid() {
+			branch.NextRetry = driven.retryAt
+		}
+		info.Branches = append(info.Branches, branch)
+	}
+	return info
+}
+
+// Filter chooses what List returns. The zero value chooses what is not done.
+type Filter struct {
+	// Done also lists transactions that have ended and whose outcome is kept.
+	Done bool
+	// InDoubt lists only transactions that are decided, or left by a former
+	// coordinator, and not acknowledged by all.
+	InDoubt bool
+	// Participant, if set, lists only transactions with a branch of it.
+	Participant string
+	// Owner, if set, lists only that owner's.
+	Owner string
+	// Limit is the number of transactions returned at most; 0 means 1000.
+	Limit int
+}
+
+const defaultListLimit = 1000
+
+func (f Filter) matches(info Info) bool {
+	inDoubt := info.Phase == protocol.Telling || info.Phase == protocol.Inherited || info.Phase == protocol.Delegated
+	done := info.Phase == protocol.Done || info.Phase == protocol.Completing
+	switch {
+	case done && !f.Done, f.InDoubt && !inDoubt, f.Owner != "" && f.Owner != info.Owner:
+		return false
+	case f.Participant == "":
+		return true
+	default:
+		return slices.ContainsFunc(info.Branches, func(b BranchInfo) bool { return b.Participant == f.Participant })
+	}
+}
+
+// List returns the transactions that the filter chooses, in the order of their
+// ids, as far as its limit allows.
+func (d *DTM) List(ctx context.Context, f Filter) ([]Info, error) {
+	if f.Limit <= 0 {
+		f.Limit = defaultListLimit
+	}
+	var infos []Info
+	d.table.each(func(t *transaction) bool {
+		if info := t.info(); f.matches(info) {
+			infos = append(infos, info)
+		}
+		return ctx.Err() == nil
+	})
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("list transactions: %w", err)
+	}
+	slices.SortFunc(infos, func(a, b Info) int { return a.ID.Compare(b.ID) })
+	if len(infos) > f.Limit {
+		infos = infos[:f.Limit]
+	}
+	return infos, nil
+}

@@ -1,0 +1,205 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/assent-tm/assent/coordinator/protocol"
+	"github.com/assent-tm/assent/participant"
+	"github.com/assent-tm/assent/wal"
+	"github.com/assent-tm/assent/wal/record"
+)
+
+// Open opens the log, takes over what former coordinators left in it, and returns
+// a coordinator that accepts new work. All ids, outcomes and request ids of the
+// log are known when it returns. What was left in doubt is finished in the
+// background; WaitRecovered waits for it.
+//
+// Errors: those of Config, of wal.Open (wal.ErrDamaged, wal.ErrForeign,
+// wal.ErrNewer), participant.ErrNameTaken, and participant.ErrConfig from a
+// participant that checks its service.
+func Open(ctx context.Context, config Config) (*DTM, error) {
+	if err := config.validate(); err != nil {
+		return nil, fmt.Errorf("open coordinator: %w", err)
+	}
+	d := &DTM{
+		config: config, logger: config.Logger, table: newTable(),
+		endpoints: make(map[string]*endpoint), failed: make(chan struct{}),
+	}
+	d.completions.d = d
+	for _, p := range config.Participants {
+		if err := d.preregister(ctx, p); err != nil {
+			return nil, fmt.Errorf("open coordinator of domain %s: %w", config.Domain, err)
+		}
+	}
+	log, inheritance, err := wal.Open(ctx, config.Store, wal.Config{
+		Domain: config.Domain, Owner: config.Owner,
+		Retention: config.Retention, RetainBytes: config.RetainBytes, Forgotten: d.forgotten,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open coordinator: %w", err)
+	}
+	d.log = log
+	d.ctx, d.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	d.inherit(inheritance)
+	d.goroutines.Add(1)
+	go d.watchLog()
+	d.recover()
+	return d, nil
+}
+
+// preregister registers a participant before recovery begins, and asks it whether
+// its service can take part at all.
+func (d *DTM) preregister(ctx context.Context, p participant.Participant) error {
+	registered, added, err := d.registry.Register(p)
+	if err != nil || !added {
+		return err
+	}
+	d.endpoint(registered.Name()).registered = registered
+	if registered.Checker == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.config.CallTimeout)
+	defer cancel()
+	err = guard(func() error { return registered.Checker.Check(ctx) })
+	if errors.Is(err, participant.ErrConfig) {
+		return fmt.Errorf("check participant %q: %w", registered.Name(), err)
+	}
+	if err != nil {
+		d.logger.Warn("participant could not be checked", zap.String("participant", registered.Name()), zap.Error(err))
+	}
+	return nil
+}
+
+// inherit puts what the log held into the table.
+func (d *DTM) inherit(inheritance *wal.Inheritance) {
+	for _, inherited := range inheritance.Transactions {
+		s := inherited.State
+		t := &transaction{
+			id: s.Tx, epoch: inherited.Epoch, log: inherited.Tx, machine: protocol.Resume(s),
+			begun: record.Begun{Tx: s.Tx, At: s.At, Timeout: s.Timeout, Attributes: s.Attributes},
+		}
+		for _, b := range s.Branches {
+			t.branches = append(t.branches, branch{endpoint: d.endpoint(b.Participant), data: b.Data})
+		}
+		if t.told = s.Decision.Valid(); t.told {
+			t.decided.release()
+		}
+		if t.machine.Phase() == protocol.Done {
+			t.finished.release()
+		}
+		d.table.put(t)
+		if key := requestKey(t.begun.Attributes); key != "" {
+			d.requests.put(key, t.id)
+		}
+		d.recovering.add(t, s)
+	}
+}
+
+// forgotten drops outcomes that the log has dropped (R13).
+func (d *DTM) forgotten(ids []participant.TxID) {
+	for _, id := range ids {
+		if t := d.table.remove(id); t != nil {
+			d.requests.remove(t)
+		}
+	}
+}
+
+// watchLog halts the coordinator when its log fails: nothing more is sent (R5).
+func (d *DTM) watchLog() {
+	defer d.goroutines.Done()
+	select {
+	case <-d.log.Failed():
+	case <-d.ctx.Done():
+		return
+	}
+	d.halted.Store(true)
+	err := d.Err()
+	d.logger.Error("the log failed: nothing more is sent; close the coordinator and open it anew", zap.Error(err))
+	close(d.failed)
+	d.table.each(func(t *transaction) bool {
+		t.mu.Lock()
+		if t.failure == nil {
+			t.failure = err
+		}
+		t.mu.Unlock()
+		d.decideBy(t, protocol.LogFailed())
+		return true
+	})
+	d.cancel(err)
+}
+
+// Close ends the coordinator: nothing new is begun, undecided transactions get a
+// durable rollback decision and are told, calls under way are waited for, and the
+// log is closed. What is not acknowledged by then is left to the next Open. It
+// waits until ctx ends at most; a second call waits again. Close does not close
+// the store.
+func (d *DTM) Close(ctx context.Context) error {
+	d.lifeMu.Lock()
+	first := !d.closing
+	d.closing = true
+	d.lifeMu.Unlock()
+	if first {
+		d.rollBackUndecided()
+		d.drain(ctx)
+		d.halted.Store(true)
+		for _, e := range d.allEndpoints() {
+			e.stop()
+		}
+		d.cancel(ErrClosed)
+	}
+	ended := make(chan struct{})
+	go func() {
+		d.goroutines.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		return fmt.Errorf("close coordinator: participants are still being called: %w", context.Cause(ctx))
+	}
+	if err := d.log.Close(ctx); err != nil {
+		return fmt.Errorf("close coordinator: %w", err)
+	}
+	return nil
+}
+
+// rollBackUndecided lets the closing compete for every open decision (R2).
+func (d *DTM) rollBackUndecided() {
+	var undecided []*transaction
+	d.table.each(func(t *transaction) bool {
+		switch t.phase() {
+		case protocol.Active, protocol.Sealing, protocol.Preparing:
+			undecided = append(undecided, t)
+		default:
+		}
+		return true
+	})
+	d.inParallel(undecided, func(t *transaction) {
+		d.decideBy(t, protocol.RollbackRequested(record.CauseClosed, ""))
+	})
+}
+
+// drain waits until no call is under way or about to be made, for as long as a
+// call may take.
+func (d *DTM) drain(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, d.config.CallTimeout)
+	defer cancel()
+	ticker := time.NewTicker(drainInterval)
+	defer ticker.Stop()
+	for _, e := range d.allEndpoints() {
+		for e.busy() {
+			select {
+			case <-ticker.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+const drainInterval = 2 * time.Millisecond

@@ -1,0 +1,263 @@
+package protocol
+
+import (
+	"fmt"
+	"hash/maphash"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assent-tm/assent/participant"
+	"github.com/assent-tm/assent/wal/record"
+)
+
+// The exploration walks every order in which things can happen to a transaction,
+// breadth first, and looks at every state once. What it found is pinned: a change
+// of the machine shows as a changed count, and is made on purpose or not at all.
+
+// exploration is what a walk found.
+type exploration struct {
+	states int // different worlds
+	steps  int // ways from one to the next
+	ends   int // worlds in which nothing goes on by itself
+	// orphans counts the ends at which a Prepare that came after Forget has left a
+	// prepared branch that no log names. It is the sweep's to find (R10).
+	orphans int
+	// trace leads to the first violation; shortest, as the walk is breadth first.
+	trace  []action
+	broken *violation
+}
+
+// visit is one state on the way: where it came from.
+type visit struct {
+	from uint32
+	by   action
+}
+
+type walk struct {
+	exploration
+	setting *setting
+	seen    map[[2]uint64]struct{}
+	visits  []visit
+	// watch looks at every step; nil looks at none.
+	watch func(before, after *world)
+}
+
+// place is a world on the frontier, with its visit.
+type place struct {
+	world *world
+	visit uint32
+}
+
+func explore(s *setting, watch func(before, after *world)) exploration {
+	k := walk{setting: s, seen: map[[2]uint64]struct{}{}, watch: watch}
+	start := newWorld(s)
+	k.seen[start.fingerprint(nil)] = struct{}{}
+	k.visits = []visit{{}}
+	for level := []place{{start, 0}}; len(level) > 0 && k.broken == nil; {
+		level = k.widen(level)
+	}
+	k.states = len(k.visits)
+	return k.exploration
+}
+
+// widen returns the states one step beyond the level that were not seen before.
+func (k *walk) widen(level []place) (next []place) {
+	var actions []action
+	var key []byte
+	for n, p := range level {
+		level[n].world = nil
+		var progress int
+		actions, progress = p.world.actions(actions[:0])
+		if progress == 0 {
+			k.end(p)
+		}
+		for _, a := range actions {
+			w := p.world.clone()
+			w.do(a)
+			k.steps++
+			if k.watch != nil {
+				k.watch(p.world, w)
+			}
+			if w.broken != nil {
+				k.found(w.broken, p.visit, a)
+				return nil
+			}
+			print := w.fingerprint(key[:0])
+			if _, seen := k.seen[print]; seen {
+				continue
+			}
+			k.seen[print] = struct{}{}
+			k.visits = append(k.visits, visit{p.visit, a})
+			next = append(next, place{w, uint32(len(k.visits) - 1)})
+		}
+		if k.broken != nil {
+			return nil
+		}
+	}
+	return next
+}
+
+func (k *walk) end(p place) {
+	k.ends++
+	w := p.world
+	w.checkSettled()
+	if w.broken != nil {
+		k.found(w.broken, p.visit, action{})
+	}
+	for i := range w.branches {
+		if w.branches[i].is == orphan {
+			k.orphans++
+			break
+		}
+	}
+}
+
+func (k *walk) found(v *violation, from uint32, last action) {
+	if k.broken != nil {
+		return
+	}
+	k.broken = v
+	if last.verb != 0 {
+		k.trace = append(k.trace, last)
+	}
+	for ; from != 0; from = k.visits[from].from {
+		k.trace = append(k.trace, k.visits[from].by)
+	}
+	for i, j := 0, len(k.trace)-1; i < j; i, j = i+1, j-1 {
+		k.trace[i], k.trace[j] = k.trace[j], k.trace[i]
+	}
+}
+
+// story tells a trace, with what the machine did at every step.
+func story(s *setting, trace []action) string {
+	var b strings.Builder
+	told := *s
+	told.step = func(m *Machine, ev Event) []Effect {
+		effects := s.step(m, ev)
+		for _, e := range effects {
+			fmt.Fprintf(&b, "        -> %s\n", describeEffect(e))
+		}
+		return effects
+	}
+	w := newWorld(&told)
+	for n, a := range trace {
+		fmt.Fprintf(&b, "    %2d  %s\n", n+1, w.describe(a))
+		w.do(a)
+	}
+	return b.String()
+}
+
+var (
+	seedA = maphash.MakeSeed()
+	seedB = maphash.MakeSeed()
+)
+
+// fingerprint identifies a state. It is a hash of 128 bits: that two of n states
+// are taken for one has a chance of n^2/2^129.
+func (w *world) fingerprint(key []byte) [2]uint64 {
+	key = w.encode(key)
+	return [2]uint64{maphash.Bytes(seedA, key), maphash.Bytes(seedB, key)}
+}
+
+// encode writes down all that the future of the world depends on.
+func (w *world) encode(key []byte) []byte {
+	m := &w.m
+	key = append(key, byte(m.phase), byte(m.decision), byte(m.pending.cause), bits(m.inherited, m.deciding.Presumed, w.gone, w.poisoned, w.commit, w.excused, w.undecided),
+		byte(w.lives), byte(w.joined), byte(w.told), byte(w.known), byte(len(m.branches)), byte(len(w.durable)), byte(len(w.pending)))
+	for _, n := range w.left {
+		key = append(key, byte(n))
+	}
+	for _, b := range m.branches {
+		key = append(key, bits(b.Asked, b.Answered, b.Hazard), byte(b.Vote), byte(b.Outcome))
+	}
+	for i := range w.joined {
+		b := &w.branches[i]
+		key = append(key, byte(b.is), byte(b.word), bits(b.promised, b.heard, b.answered, b.cancelled), byte(b.call), b.astray, byte(b.echo))
+		if b.answered {
+			key = append(key, byte(b.answer))
+		}
+		if b.echo != 0 {
+			key = append(key, byte(b.echoed))
+		}
+	}
+	for _, r := range w.durable {
+		key = encodeRecord(key, r)
+	}
+	for _, p := range w.pending {
+		key = append(key, byte(len(p.records)), bits(p.forced))
+		for _, r := range p.records {
+			key = encodeRecord(key, r)
+		}
+	}
+	return key
+}
+
+func encodeRecord(key []byte, r record.Record) []byte {
+	key = append(key, byte(r.Kind()))
+	switch r := r.(type) {
+	case record.Enlisted:
+		key = append(key, byte(r.Number))
+	case record.Decided:
+		key = append(key, byte(r.Decision), bits(r.Presumed), byte(r.Cause), byte(r.By+1), byte(len(r.Votes)))
+		for _, v := range r.Votes {
+			key = append(key, byte(v))
+		}
+	case record.Heuristic:
+		key = append(key, byte(r.Number), byte(r.Outcome))
+	case record.Carried: // seeded bugs write it
+		for _, b := range r.State.Branches {
+			key = append(key, byte(b.Vote))
+		}
+	}
+	return key
+}
+
+func bits(all ...bool) (b byte) {
+	for i, is := range all {
+		if is {
+			b |= 1 << i
+		}
+	}
+	return b
+}
+
+const (
+	yes   = participant.VotePrepared
+	none  = participant.VoteReadOnly
+	no    = participant.VoteRefused
+	fails = participant.Vote(0)
+)
+
+var worlds = []struct {
+	setting
+	short                        bool
+	states, steps, ends, orphans int
+}{
+	{
+		setting: setting{name: "2 branches, everything but one crash", branches: 2, votes: []participant.Vote{yes, none, no, fails},
+			budget: budget{crash: 1, lost: 1, doubled: 1, late: 1, failedAppend: 1, rollbackCall: 1, deadline: 1}},
+	},
+}
+
+func TestExplore(t *testing.T) {
+	for i := range worlds {
+		c := &worlds[i]
+		if testing.Short() && !c.short {
+			continue
+		}
+		t.Run(c.name, func(t *testing.T) {
+			s := c.setting
+			s.system = realSystem
+			start := time.Now()
+			x := explore(&s, nil)
+			if x.broken != nil {
+				t.Fatalf("%s: %s\n%s", x.broken.rule, x.broken.what, story(&s, x.trace))
+			}
+			t.Logf("%d states, %d steps, %d ends, %d of them with an orphan %v", x.states, x.steps, x.ends, x.orphans, time.Since(start))
+			require.Equal(t, []int{c.states, c.steps, c.ends, c.orphans}, []int{x.states, x.steps, x.ends, x.orphans})
+		})
+	}
+}

@@ -1,0 +1,90 @@
+package coordinator
+
+import (
+	"time"
+
+	"github.com/assent-tm/assent/participant"
+	"github.com/assent-tm/assent/recovery"
+	"github.com/assent-tm/assent/wal/record"
+)
+
+// Trace is a set of functions that are called when something happens to a
+// transaction; those that are nil are not. They are called from the coordinator's
+// own goroutines, concurrently, and must return at once.
+type Trace struct {
+	// Begun: a transaction exists.
+	Begun func(tx participant.TxID)
+	// Enlisted: a branch joined it.
+	Enlisted func(b participant.Branch)
+	// Voted: a branch's Prepare returned after so long; an invalid vote is
+	// unknown.
+	Voted func(b participant.Branch, vote participant.Vote, err error, took time.Duration)
+	// Decided: the decision holds for ever. For a commit that some participant
+	// depends on it is durable.
+	Decided func(tx participant.TxID, decision record.Decision, cause record.Cause)
+	// Told: a call of Commit, Rollback or CommitOnePhase returned.
+	Told func(b participant.Branch, decision record.Decision, attempt int, err error, took time.Duration)
+	// Finished: every branch has ended. An outcome of zero means that the log
+	// failed.
+	Finished func(tx participant.TxID, outcome participant.Outcome)
+	// Inherited: a former coordinator left this many transactions in doubt.
+	Inherited func(plan recovery.Plan)
+	// Orphan: a sweep found a prepared branch that no live transaction has.
+	Orphan func(o recovery.Orphan)
+	// SafeMode: the log proved to be older than its participants (R10).
+	SafeMode func(proof string)
+}
+
+func (t *Trace) begun(tx participant.TxID) {
+	if t.Begun != nil {
+		t.Begun(tx)
+	}
+}
+
+func (t *Trace) enlisted(b participant.Branch) {
+	if t.Enlisted != nil {
+		t.Enlisted(b)
+	}
+}
+
+func (t *Trace) voted(b participant.Branch, vote participant.Vote, err error, took time.Duration) {
+	if t.Voted != nil {
+		t.Voted(b, vote, err, took)
+	}
+}
+
+func (t *Trace) decided(tx participant.TxID, decision record.Decision, cause record.Cause) {
+	if t.Decided != nil {
+		t.Decided(tx, decision, cause)
+	}
+}
+
+func (t *Trace) told(b participant.Branch, decision record.Decision, attempt int, err error, took time.Duration) {
+	if t.Told != nil {
+		t.Told(b, decision, attempt, err, took)
+	}
+}
+
+func (t *Trace) finished(tx participant.TxID, outcome participant.Outcome) {
+	if t.Finished != nil {
+		t.Finished(tx, outcome)
+	}
+}
+
+func (t *Trace) inherited(plan recovery.Plan) {
+	if t.Inherited != nil {
+		t.Inherited(plan)
+	}
+}
+
+func (t *Trace) orphan(o recovery.Orphan) {
+	if t.Orphan != nil {
+		t.Orphan(o)
+	}
+}
+
+func (t *Trace) safeMode(proof string) {
+	if t.SafeMode != nil {
+		t.SafeMode(proof)
+	}
+}

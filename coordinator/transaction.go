@@ -1,0 +1,167 @@
+package coordinator
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/assent-tm/assent/coordinator/protocol"
+	"github.com/assent-tm/assent/participant"
+	"github.com/assent-tm/assent/wal"
+	"github.com/assent-tm/assent/wal/record"
+)
+
+// transaction is the coordinator's side of one transaction: the protocol's
+// machine, and what the driver needs to carry out its effects.
+type transaction struct {
+	id       participant.TxID
+	begun    record.Begun
+	deadline time.Time
+	epoch    uint64
+	// log is the log's handle; nil for an orphan, which the log does not know.
+	log *wal.Tx
+
+	mu       sync.Mutex
+	machine  protocol.Machine
+	branches []branch
+	// values are those of the context that asked for the decision, for the
+	// participants' calls.
+	values        context.Context
+	timer         *time.Timer
+	cancelPrepare context.CancelFunc
+	decided       latch // the decision holds, or the log failed
+	finished      latch // every branch has ended, or the log failed
+	told          bool  // decided was counted, logged and traced
+	failure       error // why the machine was stopped
+}
+
+// branch is the driver's side of one branch.
+type branch struct {
+	endpoint *endpoint
+	data     []byte
+	attempts int
+	lastErr  error
+	retryAt  time.Time
+}
+
+// latch is a channel that is made when somebody waits for it and closed at most
+// once. Guarded by the transaction's mutex.
+type latch struct {
+	ch   chan struct{}
+	open bool
+}
+
+var opened = func() chan struct{} {
+	ch := make(chan struct{})
+	close(ch)
+	return ch
+}()
+
+// wait returns a channel that is closed when the latch opens.
+func (l *latch) wait() <-chan struct{} {
+	if l.open {
+		return opened
+	}
+	if l.ch == nil {
+		l.ch = make(chan struct{})
+	}
+	return l.ch
+}
+
+func (l *latch) release() {
+	if !l.open && l.ch != nil {
+		close(l.ch)
+	}
+	l.open = true
+}
+
+func (t *transaction) waitDecided() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.decided.wait()
+}
+
+func (t *transaction) waitFinished() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.finished.wait()
+}
+
+func (t *transaction) phase() protocol.Phase {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.machine.Phase()
+}
+
+// branch returns what the participant of this branch gets.
+func (d *DTM) branch(t *transaction, number int) participant.Branch {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return d.branchLocked(t, number)
+}
+
+func (d *DTM) branchLocked(t *transaction, number int) participant.Branch {
+	return participant.Branch{
+		Domain: d.config.Domain, Tx: t.id, Epoch: t.epoch, Number: number,
+		Participant: t.branches[number].endpoint.name, Deadline: t.deadline, Data: t.branches[number].data,
+	}
+}
+
+// slim lets go of what a transaction needs only until it is done.
+func (t *transaction) slim() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.values, t.timer, t.cancelPrepare = nil, nil, nil
+	for i := range t.branches {
+		t.branches[i].data = nil
+	}
+}
+
+// answer says to Commit how the transaction ended; see there.
+func (t *transaction) answer() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch decision := t.machine.Decision(); {
+	case !decision.Valid():
+		return t.unknown()
+	case t.machine.Outcome().Heuristic():
+		return t.heuristic()
+	case decision == record.DecisionRollback:
+		return t.rolledBack()
+	case !t.finished.open || t.failure != nil && t.machine.Phase() == protocol.Stopped:
+		return fmt.Errorf("commit transaction %s: %w", t.id, ErrCommitPending)
+	default:
+		return nil
+	}
+}
+
+func (t *transaction) unknown() error {
+	if t.failure != nil {
+		return fmt.Errorf("commit transaction %s: %w: %w", t.id, ErrOutcomeUnknown, t.failure)
+	}
+	return fmt.Errorf("commit transaction %s: %w", t.id, ErrOutcomeUnknown)
+}
+
+func (t *transaction) rolledBack() error {
+	decided := t.machine.Decided()
+	e := &RolledBackError{Tx: t.id, Cause: decided.Cause, Reason: decided.Reason}
+	if decided.By >= 0 && decided.By < len(t.branches) {
+		e.Participant = t.branches[decided.By].endpoint.name
+	}
+	return e
+}
+
+func (t *transaction) heuristic() error {
+	e := &HeuristicError{Tx: t.id, Decision: t.machine.Decision(), Outcome: t.machine.Outcome()}
+	for i, b := range t.machine.Branches() {
+		outcome := b.Outcome
+		if b.Hazard && !outcome.Valid() {
+			outcome = participant.OutcomeHeuristicHazard
+		}
+		if outcome.Heuristic() {
+			e.Branches = append(e.Branches, fmt.Sprintf("branch %d of participant %s: %s", i, t.branches[i].endpoint.name, outcome))
+		}
+	}
+	return e
+}

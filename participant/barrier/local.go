@@ -1,0 +1,159 @@
+package barrier
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/assent-tm/assent/participant"
+)
+
+const (
+	// attempts bounds the repeats of a local transaction that met another one.
+	// Past it the coordinator repeats the call, or takes the vote as unknown.
+	attempts = 20
+	minPause = time.Millisecond
+	maxPause = 100 * time.Millisecond
+)
+
+// local is the local transaction of one call for one branch.
+type local struct {
+	p      *Participant
+	tx     *sql.Tx
+	branch participant.Branch
+	id     string
+	now    time.Time
+}
+
+// local runs f in a local transaction, and commits it if f returns nil. f runs
+// again if the transaction has to be repeated, so it sets all that it answers.
+func (p *Participant) local(ctx context.Context, b participant.Branch, f func(*local) error) error {
+	prune := p.calls.Add(1)%pruneEvery == 0
+	return p.transact(ctx, func(tx *sql.Tx) error {
+		l := &local{p: p, tx: tx, branch: b, id: string(b.XID()), now: time.Now()}
+		if err := l.fence(ctx); err != nil {
+			return err
+		}
+		if err := f(l); err != nil || !prune {
+			return err
+		}
+		return p.prune(ctx, tx, l.now)
+	})
+}
+
+// transact runs f in a database transaction, and repeats the whole of it as long
+// as the database says that it only met another one.
+func (p *Participant) transact(ctx context.Context, f func(*sql.Tx) error) error {
+	return p.repeat(ctx, func() error {
+		tx, err := p.cfg.DB.BeginTx(ctx, p.cfg.Dialect.txOptions())
+		if err != nil {
+			return fmt.Errorf("begin: %w", err)
+		}
+		// Also when a function of the service panics. It does nothing after Commit.
+		defer func() { _ = tx.Rollback() }()
+		if err := f(tx); err != nil {
+			return err
+		}
+		if err := tx.Commit(); err != nil {
+			return fmt.Errorf("commit locally: %w", err)
+		}
+		return nil
+	})
+}
+
+func (p *Participant) repeat(ctx context.Context, f func() error) error {
+	pause := minPause
+	for n := 1; ; n++ {
+		err := f()
+		if err == nil || n == attempts || !p.cfg.Dialect.retryable(err) {
+			return err
+		}
+		timer := time.NewTimer(rand.N(pause))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return fmt.Errorf("%w while repeating after: %w", ctx.Err(), err)
+		}
+		pause = min(2*pause, maxPause)
+	}
+}
+
+// fence refuses a call of a coordinator whose term was taken over, and remembers
+// a newer epoch (R9). It comes first, so that such a call changes nothing.
+func (l *local) fence(ctx context.Context) error {
+	if lock := l.p.sql.lock; lock != "" {
+		if _, err := l.tx.ExecContext(ctx, lock); err != nil {
+			return fmt.Errorf("lock the tables: %w", err)
+		}
+	}
+	b := l.branch
+	var seen uint64
+	err := l.tx.QueryRowContext(ctx, l.p.sql.epoch, b.Domain, b.Tx.Term.String()).Scan(&seen)
+	switch {
+	case errors.Is(err, sql.ErrNoRows) || err == nil && seen < b.Epoch:
+		return l.p.remember(ctx, l.tx, b, "", l.now)
+	case err != nil:
+		return fmt.Errorf("read the epoch: %w", err)
+	case seen > b.Epoch:
+		return fmt.Errorf("epoch %d, seen %d: %w", b.Epoch, seen, participant.ErrStaleEpoch)
+	}
+	return nil
+}
+
+// insert adds the branch's row, unless it has one. A concurrent call that has
+// inserted it is waited for.
+func (l *local) insert(ctx context.Context, s state) (inserted bool, err error) {
+	inserted, err = l.change(ctx, l.p.sql.insert, l.id, l.p.cfg.Name, s, l.branch.Data, l.now.Unix(), l.expires(s))
+	if err != nil {
+		return false, fmt.Errorf("insert the row: %w", err)
+	}
+	return inserted, nil
+}
+
+// finish changes the branch's row, if it says prepared.
+func (l *local) finish(ctx context.Context, s state) (finished bool, err error) {
+	finished, err = l.change(ctx, l.p.sql.finish, l.id, s, l.now.Unix(), l.expires(s))
+	if err != nil {
+		return false, fmt.Errorf("change the row to %s: %w", s, err)
+	}
+	return finished, nil
+}
+
+// find returns what the row says; an empty state if there is none. The branch
+// gets the row's Data: the caller may be a sweep that knows only the XID.
+func (l *local) find(ctx context.Context) (s state, err error) {
+	var data []byte
+	err = l.tx.QueryRowContext(ctx, l.p.sql.find, l.id).Scan(&s, &data)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read the row: %w", err)
+	}
+	l.branch.Data = data
+	l.branch.Participant = l.p.cfg.Name
+	return s, nil
+}
+
+func (l *local) change(ctx context.Context, statement string, args ...any) (changed bool, err error) {
+	result, err := l.tx.ExecContext(ctx, statement, args...)
+	if err != nil {
+		return false, err
+	}
+	n, err := result.RowsAffected()
+	return n > 0, err
+}
+
+// expires is zero, never, for a branch in doubt.
+func (l *local) expires(s state) int64 {
+	if s == prepared {
+		return 0
+	}
+	return l.now.Add(l.p.cfg.MaxRetention).Unix()
+}
+
+func (l *local) run(ctx context.Context, f Func) error { return f(ctx, l.tx, l.branch) }

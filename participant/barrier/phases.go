@@ -1,0 +1,172 @@
+package barrier
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/assent-tm/assent/participant"
+)
+
+// Prepare runs Reserve and votes prepared, or votes as before if the branch has
+// a row. The promise is durable with the local transaction.
+func (p *Participant) Prepare(ctx context.Context, b participant.Branch) (participant.Vote, error) {
+	var refusal error
+	err := p.local(ctx, b, func(l *local) (err error) {
+		_, refusal, err = l.reserve(ctx)
+		return err
+	})
+	switch {
+	case errors.Is(err, participant.ErrStaleEpoch):
+		return participant.VoteRefused, p.explain("prepare", b, err)
+	case err != nil:
+		return 0, p.explain("prepare", b, err)
+	case refusal != nil:
+		return participant.VoteRefused, p.explain("prepare", b, refusal)
+	}
+	return participant.VotePrepared, nil
+}
+
+// Commit runs Confirm, once. A branch without a row is ErrUnknownBranch (R7), a
+// rolled-back one a *HeuristicError of OutcomeRolledBack.
+func (p *Participant) Commit(ctx context.Context, b participant.Branch) error {
+	var answer error
+	err := p.local(ctx, b, func(l *local) (err error) {
+		answer, err = l.confirm(ctx)
+		return err
+	})
+	// An answer counts only if its local transaction is durable.
+	return p.explain("commit", b, cmp.Or(err, answer))
+}
+
+// Rollback runs Cancel, once, or leaves a tombstone that refuses a late Prepare
+// where nothing was reserved. A committed branch is a *HeuristicError of
+// OutcomeCommitted.
+func (p *Participant) Rollback(ctx context.Context, b participant.Branch) error {
+	var answer error
+	err := p.local(ctx, b, func(l *local) (err error) {
+		answer, err = l.cancel(ctx)
+		return err
+	})
+	return p.explain("roll back", b, cmp.Or(err, answer))
+}
+
+// CommitOnePhase runs Reserve and Confirm in one local transaction. The row it
+// leaves, committed or rolled back, is the proof of which way the branch went.
+func (p *Participant) CommitOnePhase(ctx context.Context, b participant.Branch) error {
+	var answer error
+	err := p.local(ctx, b, func(l *local) error {
+		s, refusal, err := l.reserve(ctx)
+		switch {
+		case err != nil:
+			return err
+		case s == prepared:
+			answer, err = l.confirm(ctx)
+			return err
+		case s == committed:
+			answer = nil
+		default:
+			answer = refusal
+		}
+		return nil
+	})
+	return p.explain("commit in one phase", b, cmp.Or(err, answer))
+}
+
+// reserve returns what the row says at its end, and why if that is not prepared.
+func (l *local) reserve(ctx context.Context) (s state, refusal, err error) {
+	inserted, err := l.insert(ctx, prepared)
+	if err != nil {
+		return "", nil, err
+	}
+	if inserted {
+		return l.reserveOnce(ctx)
+	}
+	switch s, err = l.find(ctx); {
+	case err != nil:
+		return "", nil, err
+	case s == "":
+		return "", nil, errVanished
+	case s == prepared:
+		return prepared, nil, nil
+	default:
+		return s, fmt.Errorf("%w: the branch is %s already", participant.ErrRefused, s), nil
+	}
+}
+
+// reserveOnce runs Reserve on a row just inserted. The savepoint lets a refusal
+// undo what Reserve did and keep the row: a duplicate of this Prepare may arrive
+// when Reserve would accept, and one-phase commit must stay refused.
+func (l *local) reserveOnce(ctx context.Context) (s state, refusal, err error) {
+	if _, err := l.tx.ExecContext(ctx, "SAVEPOINT assent_reserve"); err != nil {
+		return "", nil, fmt.Errorf("set a savepoint: %w", err)
+	}
+	err = l.run(ctx, l.p.cfg.Reserve)
+	if err == nil {
+		return prepared, nil, nil
+	}
+	if !errors.Is(err, participant.ErrRefused) {
+		return "", nil, fmt.Errorf("reserve: %w", err)
+	}
+	refusal = err
+	if _, err := l.tx.ExecContext(ctx, "ROLLBACK TO SAVEPOINT assent_reserve"); err != nil {
+		return "", nil, fmt.Errorf("undo a refused reserve: %w", err)
+	}
+	if _, err := l.finish(ctx, rolledBack); err != nil {
+		return "", nil, err
+	}
+	return rolledBack, refusal, nil
+}
+
+func (l *local) confirm(ctx context.Context) (answer, err error) {
+	first, err := l.finish(ctx, committed)
+	if err != nil {
+		return nil, err
+	}
+	s, err := l.find(ctx)
+	switch {
+	case err != nil:
+		return nil, err
+	case first:
+		if err := l.run(ctx, l.p.cfg.Confirm); err != nil {
+			return nil, fmt.Errorf("confirm: %w", err)
+		}
+		return nil, nil
+	case s == committed:
+		return nil, nil
+	case s == rolledBack:
+		return &participant.HeuristicError{Outcome: participant.OutcomeRolledBack}, nil
+	case s == "":
+		// No row will tell that this transaction was seen.
+		err := l.p.remember(ctx, l.tx, l.branch, uuidText(l.branch.Tx), l.now)
+		return participant.ErrUnknownBranch, err
+	}
+	return nil, fmt.Errorf("row says %q after it was to be committed", s)
+}
+
+func (l *local) cancel(ctx context.Context) (answer, err error) {
+	tombstone, err := l.insert(ctx, rolledBack)
+	if err != nil || tombstone {
+		return nil, err
+	}
+	first, err := l.finish(ctx, rolledBack)
+	if err != nil {
+		return nil, err
+	}
+	s, err := l.find(ctx)
+	switch {
+	case err != nil:
+		return nil, err
+	case first:
+		if err := l.run(ctx, l.p.cfg.Cancel); err != nil {
+			return nil, fmt.Errorf("cancel: %w", err)
+		}
+		return nil, nil
+	case s == rolledBack:
+		return nil, nil
+	case s == committed:
+		return &participant.HeuristicError{Outcome: participant.OutcomeCommitted}, nil
+	}
+	return nil, errVanished
+}

@@ -1,0 +1,182 @@
+package participanttest
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assent-tm/assent/participant"
+)
+
+// altered is a Memory with one defect: the functions that are set answer in
+// place of its methods.
+type altered struct {
+	*Memory
+	name string
+	// epochless leaves rule R9 to the functions below.
+	epochless bool
+	prepare   func(context.Context, participant.Branch) (participant.Vote, error)
+	commit    func(context.Context, participant.Branch) error
+	rollback  func(context.Context, participant.Branch) error
+	onePhase  func(context.Context, participant.Branch) error
+	list      func(context.Context, string) (participant.Listing, error)
+	forget    func(context.Context, []participant.Branch) error
+	check     func(context.Context) error
+}
+
+func (a *altered) Name() string { return a.name }
+
+// stale keeps rule R9 whatever the defect is, unless that is the defect.
+func (a *altered) stale(b participant.Branch) (err error) {
+	a.edit(func(l *ledger) {
+		if !a.epochless && b.Epoch < l.epochs[b.Tx.Term] {
+			err = participant.ErrStaleEpoch
+		}
+	})
+	return err
+}
+
+func (a *altered) Prepare(ctx context.Context, b participant.Branch) (participant.Vote, error) {
+	if err := a.stale(b); err != nil {
+		return 0, err
+	}
+	return a.prepare(ctx, b)
+}
+
+func (a *altered) Commit(ctx context.Context, b participant.Branch) error {
+	if err := a.stale(b); err != nil {
+		return err
+	}
+	return a.commit(ctx, b)
+}
+
+func (a *altered) Rollback(ctx context.Context, b participant.Branch) error {
+	if err := a.stale(b); err != nil {
+		return err
+	}
+	return a.rollback(ctx, b)
+}
+
+func (a *altered) CommitOnePhase(ctx context.Context, b participant.Branch) error {
+	if err := a.stale(b); err != nil {
+		return err
+	}
+	return a.onePhase(ctx, b)
+}
+
+func (a *altered) List(ctx context.Context, domain string) (participant.Listing, error) {
+	return a.list(ctx, domain)
+}
+
+func (a *altered) Forget(ctx context.Context, branches []participant.Branch) error {
+	return a.forget(ctx, branches)
+}
+func (a *altered) Check(ctx context.Context) error { return a.check(ctx) }
+
+// breakage puts a defect into every instance that a subject makes.
+type breakage func(s *Subject, store *Store) func(*altered)
+
+// each is a breakage of instances that share nothing but the store.
+func each(alter func(*altered)) breakage {
+	return func(*Subject, *Store) func(*altered) { return alter }
+}
+
+func (alter breakage) subject() Subject {
+	store := NewStore()
+	s := store.Subject("bank_a")
+	instance := alter(&s, store)
+	s.New = func(context.Context) (participant.Participant, error) {
+		m := store.Participant("bank_a")
+		a := &altered{
+			Memory: m, name: m.name, prepare: m.Prepare, commit: m.Commit, rollback: m.Rollback,
+			onePhase: m.CommitOnePhase, list: m.List, forget: m.Forget, check: m.Check,
+		}
+		instance(a)
+		return a, nil
+	}
+	return s
+}
+
+// edit changes the ledger behind the participant's back.
+func (a *altered) edit(change func(*ledger)) {
+	a.store.mu.Lock()
+	defer a.store.mu.Unlock()
+	change(a.store.ledger(a.Memory.name))
+}
+
+func (a *altered) drop(b participant.Branch) {
+	a.edit(func(l *ledger) { delete(l.branches, b.XID()) })
+}
+
+// dropped is a Restart that loses what is in this state.
+func dropped(s *Subject, store *Store, lost State) {
+	s.Restart = func(context.Context) error {
+		store.mu.Lock()
+		defer store.mu.Unlock()
+		for xid, e := range store.ledger("bank_a").branches {
+			if e.State == lost {
+				delete(store.ledger("bank_a").branches, xid)
+			}
+		}
+		return nil
+	}
+}
+
+// moment is long enough for another call to come between, in the fake time of a
+// bubble, and shorter than it takes for a call to be cut off.
+const moment = onItsWay / 10
+
+const hangTime = time.Hour
+
+// hang is what a call does that ignores its context: it comes back, far too late.
+func hang(ctx context.Context) {
+	if ctx.Err() != nil {
+		time.Sleep(hangTime)
+	}
+}
+
+// broken is a participant with one defect, and the cases that find it: these
+// and no others.
+type broken struct {
+	defect string
+	fails  []string
+	alter  breakage
+}
+
+func TestEveryBrokenParticipantIsFoundOut(t *testing.T) {
+	found := map[string]bool{}
+	for _, broken := range slices.Concat(brokenObligations, brokenOptions) {
+		t.Run(strings.ReplaceAll(broken.defect, " ", "-"), func(t *testing.T) {
+			require.Equal(t, broken.fails, failures(t, broken.alter))
+		})
+		for _, name := range broken.fails {
+			found[name] = true
+		}
+	}
+	for _, c := range Cases() {
+		require.True(t, found[c.Name], "no broken participant fails case %q", c.Name)
+	}
+}
+
+// failures returns the names of the cases that a participant with this breakage
+// fails. In a bubble a call that hangs costs no time, and what overlaps does so in
+// the same way every time.
+func failures(t *testing.T, alter breakage) (failed []string) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range Cases() {
+			if err := c.Run(t.Context(), alter.subject()); err != nil {
+				require.NotErrorIs(t, err, ErrNotApplicable, c.Name)
+				t.Logf("%s: %v", c.Name, err)
+				failed = append(failed, c.Name)
+			}
+		}
+		time.Sleep(2 * hangTime) // calls that ignored their context are back
+	})
+	return failed
+}

@@ -1,0 +1,104 @@
+// Package participanttest checks that a participant keeps the contract of
+// [participant.Participant].
+//
+// [Test] runs every case as a test; [Cases] gives them to anything else, a
+// command for instance. A [Subject] says how to reach the participant. [Memory]
+// is the reference: the smallest participant that passes every case, in one file,
+// for those who write another one and for tests that need one.
+package participanttest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/assent-tm/assent/participant"
+)
+
+// ErrNotApplicable is what a case returns that the participant or its Subject
+// lacks something for: an optional interface, a Restart, a Refuse.
+var ErrNotApplicable = errors.New("not applicable")
+
+const (
+	// caseTime bounds one case, so that a silent service can't hold it for ever.
+	caseTime = time.Minute
+	// defaultDomain is the Subject's domain if it names none.
+	defaultDomain = "ptest"
+	// maxSubjectDomain leaves room for the look-alikes of a domain.
+	maxSubjectDomain = participant.MaxDomain - 2
+)
+
+// Subject is a participant under test and the means to look behind it. New and
+// Visible are required. The functions may be called concurrently.
+type Subject struct {
+	// New returns a fresh instance over the same durable state, as a process has
+	// it that just started. Former instances stay in use beside it. One that is
+	// an io.Closer is closed when its case is over.
+	New func(ctx context.Context) (participant.Participant, error)
+
+	// Visible reports whether the branch's effects are permanent and visible to
+	// others. Where they can be counted, finding them more than once is an error.
+	Visible func(ctx context.Context, b participant.Branch) (bool, error)
+
+	// Begin does the branch's work before Prepare at p, an instance that New
+	// returned, and enlists it with tx as an application does. Only the Data it
+	// enlists with is taken from that call. Nil if Prepare does all the work and
+	// needs no Data.
+	Begin func(ctx context.Context, p participant.Participant, tx participant.Enlister) error
+
+	// Refuse is Begin for work that Prepare has to refuse. Nil if there is none.
+	Refuse func(ctx context.Context, p participant.Participant, tx participant.Enlister) error
+
+	// Restart kills the service behind the participant, starts it again and
+	// returns when it answers. Nil if there is no such service.
+	Restart func(ctx context.Context) error
+
+	// Domain is the domain of the test's branches, at most 14 bytes; "ptest" if
+	// empty. Branches of domains that resemble it are made, too.
+	Domain string
+
+	// KeepsEpoch says that the participant keeps the highest epoch of a term.
+	KeepsEpoch bool
+}
+
+// Case checks one promise of the contract.
+type Case struct {
+	// Name is unique and constant: lower case words with hyphens.
+	Name string
+	// Rule is the sentence of the contract that the case checks.
+	Rule string
+	// Run returns nil if the participant keeps the rule, an error that Is
+	// ErrNotApplicable if there is nothing to check, else what it did instead.
+	// It returns within a minute after ctx ends or the case began, if the
+	// subject's functions do.
+	//
+	// Every run takes a term of its own, counter 1 and random bits, and a new
+	// UUID for every transaction, so runs neither meet each other nor what a
+	// former one left in the same service. Branches that it prepared and left
+	// unfinished are rolled back at its end; effects it committed stay.
+	Run func(ctx context.Context, s Subject) error
+}
+
+// Cases returns all cases, in the order in which they are best mended: the later
+// ones rely on what the earlier ones check. They may run concurrently, except
+// those whose names end in "after-restart".
+func Cases() []Case {
+	return slices.Concat(basicCases, repeatCases, elsewhereCases, overlapCases, optionalCases)
+}
+
+// scripted returns the case that the steps make up.
+func scripted(name, rule string, steps func(*script)) Case {
+	return Case{Name: name, Rule: rule, Run: func(ctx context.Context, subject Subject) error {
+		ctx, cancel := context.WithTimeout(ctx, caseTime)
+		defer cancel()
+		s, err := newScript(ctx, subject)
+		if err != nil {
+			return fmt.Errorf("participanttest: %w", err)
+		}
+		steps(s)
+		s.cleanUp()
+		return s.err
+	}}
+}

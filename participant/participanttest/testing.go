@@ -1,0 +1,24 @@
+package participanttest
+
+import (
+	"errors"
+	"testing"
+)
+
+// Test runs every case against the subject, one subtest each. A case that is not
+// applicable passes and logs why. Everything else that imports this package
+// stays free of package testing's flags and state.
+func Test(t *testing.T, s Subject) {
+	t.Helper()
+	for _, c := range Cases() {
+		t.Run(c.Name, func(t *testing.T) {
+			err := c.Run(t.Context(), s)
+			switch {
+			case errors.Is(err, ErrNotApplicable):
+				t.Log(err)
+			case err != nil:
+				t.Errorf("%v\nthe rule: %s", err, c.Rule)
+			}
+		})
+	}
+}

@@ -1,0 +1,167 @@
+package participant_test
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assent-tm/assent/participant"
+)
+
+// named is a participant that has only a name.
+type named struct{ name string }
+
+func (n *named) Name() string { return n.name }
+func (n *named) Prepare(context.Context, participant.Branch) (participant.Vote, error) {
+	return participant.VoteRefused, nil
+}
+func (n *named) Commit(context.Context, participant.Branch) error   { return nil }
+func (n *named) Rollback(context.Context, participant.Branch) error { return nil }
+
+// able adds every optional interface.
+type able struct{ named }
+
+func (*able) List(context.Context, string) (participant.Listing, error) {
+	return participant.Listing{}, nil
+}
+func (*able) CommitOnePhase(context.Context, participant.Branch) error { return nil }
+func (*able) Forget(context.Context, []participant.Branch) error       { return nil }
+func (*able) Check(context.Context) error                              { return nil }
+
+// byValue can be compared as a type; as a value only if what it carries can.
+type byValue struct {
+	*named
+	config any
+}
+
+// listed can't be compared at all.
+type listed struct {
+	*named
+	hosts []string
+}
+
+func TestRegistryKeepsOneObjectPerName(t *testing.T) {
+	var r participant.Registry
+	a, other := &named{"bank_a"}, &named{"bank_a"}
+	require.Nil(t, r.Lookup("bank_a"))
+	require.Empty(t, r.All())
+
+	reg, added, err := r.Register(a)
+	require.NoError(t, err)
+	require.True(t, added)
+	require.Same(t, a, reg.Participant)
+
+	again, added, err := r.Register(a)
+	require.NoError(t, err)
+	require.False(t, added)
+	require.Same(t, reg, again)
+
+	refused, added, err := r.Register(other)
+	require.ErrorIs(t, err, participant.ErrNameTaken)
+	require.ErrorContains(t, err, `"bank_a"`)
+	require.False(t, added)
+	require.Nil(t, refused)
+	require.Same(t, reg, r.Lookup("bank_a"), "the first one stays")
+
+	first, _, err := r.Register(&named{"bank-0"})
+	require.NoError(t, err)
+	require.Equal(t, []*participant.Registered{first, reg}, r.All(), "in the order of names")
+}
+
+func TestRegistryFindsOptionalInterfaces(t *testing.T) {
+	var r participant.Registry
+	bare, _, err := r.Register(&named{"bare"})
+	require.NoError(t, err)
+	require.Nil(t, bare.Lister)
+	require.Nil(t, bare.OnePhaser)
+	require.Nil(t, bare.Forgetter)
+	require.Nil(t, bare.Checker)
+
+	full := &able{named{"full"}}
+	reg, _, err := r.Register(full)
+	require.NoError(t, err)
+	require.Same(t, full, reg.Lister)
+	require.Same(t, full, reg.OnePhaser)
+	require.Same(t, full, reg.Forgetter)
+	require.Same(t, full, reg.Checker)
+}
+
+func TestRegistryRefusesWhatItCouldNotFindAgain(t *testing.T) {
+	var r participant.Registry
+	inner := &named{"bank_a"}
+	for what, p := range map[string]participant.Participant{
+		"nil":                     nil,
+		"nil pointer":             (*named)(nil),
+		"uncomparable type":       listed{inner, nil},
+		"uncomparable value":      byValue{inner, []string{"a comparable type, but == would panic"}},
+		"no name":                 &named{""},
+		"name too long":           &named{strings.Repeat("x", participant.MaxName+1)},
+		"name with a space":       &named{"bank a"},
+		"name with a slash":       &named{"bank/a"},
+		"name with a colon":       &named{"bank:a"},
+		"name with a line break":  &named{"bank_a\n"},
+		"name in another script":  &named{"bänk"},
+		"name with invalid UTF-8": &named{"bank\xff"},
+	} {
+		reg, added, err := r.Register(p)
+		require.ErrorIs(t, err, participant.ErrInvalidParticipant, what)
+		require.False(t, added, what)
+		require.Nil(t, reg, what)
+	}
+	require.Empty(t, r.All())
+
+	_, added, err := r.Register(byValue{inner, "comparable"})
+	require.NoError(t, err)
+	require.True(t, added)
+	_, added, err = r.Register(byValue{inner, "comparable"})
+	require.NoError(t, err)
+	require.False(t, added, "an equal value is the same object")
+}
+
+func TestValidName(t *testing.T) {
+	for _, name := range []string{"a", "Bank_A", "bank-a.v2", "..", "0", strings.Repeat("x", participant.MaxName)} {
+		require.NoError(t, participant.ValidName(name), name)
+	}
+}
+
+// Of many objects racing for a name one wins, and all callers agree which.
+func TestRegistryConcurrently(t *testing.T) {
+	for range 200 {
+		race(t)
+	}
+}
+
+func race(t *testing.T) {
+	t.Helper()
+	const rivals = 8
+	var (
+		r     participant.Registry
+		wg    sync.WaitGroup
+		added = make([]bool, rivals)
+		found = make([]participant.Participant, rivals)
+		start = make(chan struct{})
+	)
+	for i := range rivals {
+		p := &named{"bank_a"}
+		wg.Go(func() {
+			<-start
+			_, added[i], _ = r.Register(p)
+			_ = r.All()
+			found[i] = r.Lookup("bank_a").Participant
+		})
+	}
+	close(start)
+	wg.Wait()
+	winners := 0
+	for i := range rivals {
+		require.Same(t, found[0], found[i])
+		if added[i] {
+			winners++
+		}
+	}
+	require.Equal(t, 1, winners)
+	require.Len(t, r.All(), 1)
+}

@@ -1,0 +1,139 @@
+package recovery
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"github.com/assent-tm/assent/participant"
+	"github.com/assent-tm/assent/wal/record"
+)
+
+// Verdict is what becomes of a prepared branch that a participant lists.
+type Verdict uint8
+
+const (
+	// Leave: its transaction is live; the drive loop takes care of it.
+	Leave Verdict = 1 + iota
+	// TellCommit: a retained outcome says committed.
+	TellCommit
+	// TellRollback: a retained outcome says rolled back, or the transaction is
+	// unknown and above its term's mark, and so never reached a decision (R3, R13).
+	TellRollback
+	// Forgotten: the transaction is at or below its term's mark. It may have
+	// committed; it is listed and left to an operator (R13).
+	Forgotten
+	// ForeignTerm: its term is not in this log's list. It is another log's branch
+	// and never touched (R10).
+	ForeignTerm
+	// LogTooOld: the branch is above the highest id that the log knows of its
+	// term: the log is older than its participants (R10). Nothing is rolled back
+	// by absence any more.
+	LogTooOld
+)
+
+func (v Verdict) String() string {
+	switch v {
+	case Leave:
+		return "leave"
+	case TellCommit:
+		return "commit"
+	case TellRollback:
+		return "roll back"
+	case Forgotten:
+		return "forgotten"
+	case ForeignTerm:
+		return "foreign term"
+	case LogTooOld:
+		return "log too old"
+	default:
+		return fmt.Sprintf("invalid verdict %d", uint8(v))
+	}
+}
+
+// Orphan is a prepared branch with what would be done about it and why.
+type Orphan struct {
+	// Branch has Domain, Tx, Number and Participant.
+	Branch  participant.Branch
+	Verdict Verdict
+	Reason  string
+}
+
+// Log is what the judgement needs of the log and of the coordinator's table.
+type Log interface {
+	// Outcome returns whether the transaction is known, and its decision if that
+	// is durable; live says that it may still have branches to be told.
+	Outcome(participant.TxID) (d record.Decision, live, known bool)
+	// Marks returns the marks of a term of this log, and whether it is one.
+	Marks(participant.Term) (record.TermMarks, bool)
+}
+
+// Judge says what becomes of one prepared branch. It must have been listed before
+// log is asked: a transaction that begins later is above what was listed.
+func Judge(b participant.Branch, log Log) (Verdict, string) {
+	marks, listed := log.Marks(b.Tx.Term)
+	if !listed {
+		return ForeignTerm, fmt.Sprintf("term %s was never opened in this log: another log's coordinator owns the branch", b.Tx.Term)
+	}
+	// R10, R13: retained outcomes come first.
+	decision, live, known := log.Outcome(b.Tx)
+	switch {
+	case known && live:
+		return Leave, "its transaction is live"
+	case known && decision == record.DecisionCommit:
+		return TellCommit, "its transaction committed"
+	case known && decision == record.DecisionRollback:
+		return TellRollback, "its transaction was rolled back"
+	case known:
+		return Leave, "its transaction is undecided"
+	case above(b.Tx.UUID, marks.Highest):
+		return LogTooOld, fmt.Sprintf("the log knows ids of term %s only up to %s", b.Tx.Term, participant.TxID{Term: b.Tx.Term, UUID: marks.Highest})
+	case above(b.Tx.UUID, marks.Mark):
+		return TellRollback, "no decision was ever made for its transaction"
+	default:
+		return Forgotten, "the outcome of its transaction was forgotten: it may have committed"
+	}
+}
+
+// Sweep judges what a participant lists. The order of reading keeps it from
+// taking a live branch for an orphan: the participant first, then the table and
+// the log, then the participant again; only branches on both lists count.
+func Sweep(name string, first, second participant.Listing, log Log) []Orphan {
+	again := make(map[participant.XID]bool, len(second.Prepared))
+	for _, b := range second.Prepared {
+		again[b.XID()] = true
+	}
+	var orphans []Orphan
+	for _, b := range first.Prepared {
+		if !again[b.XID()] {
+			continue
+		}
+		b.Participant = name
+		if verdict, reason := Judge(b, log); verdict != Leave {
+			orphans = append(orphans, Orphan{Branch: b, Verdict: verdict, Reason: reason})
+		}
+	}
+	return orphans
+}
+
+// ProofOfOldLog returns why a participant's list proves that the log is older
+// than what the participant saw (R10), or "" if it does not. Marks must be read
+// after the list.
+func ProofOfOldLog(name string, l participant.Listing, log Log) string {
+	ids := slices.Clone(l.Highest)
+	for _, b := range l.Prepared {
+		ids = append(ids, b.Tx)
+	}
+	for _, id := range ids {
+		if marks, listed := log.Marks(id.Term); listed && above(id.UUID, marks.Highest) {
+			return fmt.Sprintf("participant %q knows transaction %s, but the log knows ids of that term only up to %s: the log is older than its participants, restored from a backup perhaps",
+				name, id, participant.TxID{Term: id.Term, UUID: marks.Highest})
+		}
+	}
+	return ""
+}
+
+func above(a, b uuid.UUID) bool {
+	return participant.TxID{UUID: a}.Compare(participant.TxID{UUID: b}) > 0
+}

@@ -1,0 +1,195 @@
+package bolt
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/assent-tm/assent/participant"
+	"github.com/assent-tm/assent/wal"
+)
+
+var (
+	errNotLog      = errors.New("a bbolt file of another program")
+	errNewerFormat = errors.New("written by a newer assent")
+)
+
+// summary is what Open wants to know of a file that is in order.
+type summary struct {
+	closed bool // the log was closed cleanly, and bbolt would read only pages that were checked
+	sparse bool // nearly all of a large file is free pages
+}
+
+// check reads the whole log at path. An error Is wal.ErrDamaged, ErrNewer or
+// ErrForeign, or says that the file couldn't be read.
+func check(path string) (summary, error) {
+	info, err := os.Stat(path) // before opening: opening a pipe would wait
+	if err != nil {
+		return summary{}, fmt.Errorf("open log: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return summary{}, fmt.Errorf("%w: %s is no regular file but %s", wal.ErrForeign, path, info.Mode().Type())
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return summary{}, fmt.Errorf("open log: %w", err)
+	}
+	defer func() { _ = f.Close() }() // only read
+	im, err := openImage(f, info.Size())
+	if err != nil {
+		return summary{}, explain(path, err)
+	}
+	s, err := im.inspect()
+	if err != nil {
+		return summary{}, explain(path, err)
+	}
+	return s, nil
+}
+
+// explain turns what was found in a file into an error that says what to do.
+func explain(path string, found error) error {
+	var unread *readError
+	switch {
+	case errors.As(found, &unread):
+		return fmt.Errorf("read log %s: %w", path, found)
+	case errors.Is(found, errNotBolt), errors.Is(found, errNotLog):
+		return fmt.Errorf("%w: %s: %w; name the right file, or one that does not exist to begin a new log", wal.ErrForeign, path, found)
+	case errors.Is(found, errNewerBolt), errors.Is(found, errNewerFormat):
+		return fmt.Errorf("%w: %s: %w; use that program", wal.ErrNewer, path, found)
+	default:
+		return fmt.Errorf("%w: %s: %w; keep the file, it may hold decisions: examine a copy with the bbolt tool, "+
+			"or restore the last backup, which is recognised as old", wal.ErrDamaged, path, found)
+	}
+}
+
+// inspect checks everything that a log file holds.
+func (im *image) inspect() (summary, error) {
+	buckets, err := im.buckets()
+	if err != nil {
+		return summary{}, err
+	}
+	byName := map[string]item{}
+	for _, b := range buckets {
+		byName[string(b.key)] = b
+	}
+	closed, highest, err := im.inspectMeta(byName[string(metaBucket)])
+	if err != nil {
+		return summary{}, err
+	}
+	log, terms := byName[string(logBucket)], byName[string(termsBucket)]
+	if len(buckets) != 3 || !log.bucket || !terms.bucket {
+		return summary{}, fmt.Errorf("root holds %d buckets, want log, meta and terms", len(buckets))
+	}
+	found, err := im.inspectLog(log)
+	if err != nil {
+		return summary{}, err
+	}
+	if err := im.inspectTerms(terms, highest, found); err != nil {
+		return summary{}, err
+	}
+	return summary{
+		closed: closed && im.meta.freelist == noFreelist,
+		sparse: im.size > sparseSize && im.used*im.pageSize < im.size/4,
+	}, nil
+}
+
+func (im *image) inspectMeta(bucket item) (closed bool, highest counters, err error) {
+	if !bucket.bucket {
+		return false, counters{}, errNotLog
+	}
+	values := map[string][]byte{}
+	err = im.each(bucket, func(it item) error {
+		switch string(it.key) {
+		case string(formatKey), string(createdKey), string(countersKey), string(closedKey):
+			values[string(it.key)] = append([]byte{}, it.value...)
+		}
+		return nil
+	})
+	if err != nil {
+		return false, counters{}, err
+	}
+	value, ok := values[string(formatKey)]
+	if !ok {
+		return false, counters{}, errNotLog
+	}
+	version, ok := parseFormat(value)
+	if !ok {
+		return false, counters{}, fmt.Errorf("format is %x", value)
+	}
+	if version > format {
+		return false, counters{}, fmt.Errorf("%w: format %d, this program knows up to %d", errNewerFormat, version, format)
+	}
+	if highest, err = parseCounters(values[string(countersKey)]); err != nil {
+		return false, counters{}, err
+	}
+	if _, err := unseal(createdKey, values[string(createdKey)]); err != nil {
+		return false, counters{}, fmt.Errorf("identity: %w", err)
+	}
+	if value, closed = values[string(closedKey)]; closed {
+		if _, err := unseal(closedKey, value); err != nil {
+			return false, counters{}, fmt.Errorf("mark of a clean close: %w", err)
+		}
+	}
+	return closed, highest, nil
+}
+
+// span is the segments a term has.
+type span struct{ low, high uint64 }
+
+func (im *image) inspectLog(bucket item) (map[participant.Term]span, error) {
+	found := map[participant.Term]span{}
+	var chunks sequence
+	err := im.each(bucket, func(it item) error {
+		if it.bucket {
+			return fmt.Errorf("key %x is a bucket", it.key)
+		}
+		if _, err := chunks.next(it.key, it.value); err != nil {
+			return err
+		}
+		k := chunks.key
+		if _, ok := found[k.term]; !ok {
+			found[k.term] = span{low: k.seq}
+		}
+		found[k.term] = span{found[k.term].low, k.seq}
+		return nil
+	})
+	if err == nil {
+		err = chunks.finish()
+	}
+	return found, err
+}
+
+func (im *image) inspectTerms(bucket item, highest counters, found map[participant.Term]span) error {
+	err := im.each(bucket, func(it item) error {
+		if it.bucket {
+			return fmt.Errorf("key %x is a bucket", it.key)
+		}
+		term, err := parseTermKey(it.key)
+		if err != nil {
+			return err
+		}
+		e, err := parseEntry(it.key, it.value)
+		if err != nil {
+			return err
+		}
+		if term.Counter() > highest.terms || e.epoch > highest.epoch {
+			return fmt.Errorf("term %s with epoch %d, after %d terms and epochs up to %d", term, e.epoch, highest.terms, highest.epoch)
+		}
+		has, ok := found[term]
+		if !ok {
+			has = span{low: e.high + 1, high: e.high}
+		}
+		if e.low != has.low || e.high != has.high {
+			return fmt.Errorf("term %s has segments %d to %d, where it should have %d to %d", term, has.low, has.high, e.low, e.high)
+		}
+		delete(found, term)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for term, has := range found {
+		return fmt.Errorf("segments %d to %d are of term %s, which the log does not know", has.low, has.high, term)
+	}
+	return nil
+}

@@ -1,0 +1,3 @@
+package bolt
+const childEnv="X"
+func child() int {return 0}

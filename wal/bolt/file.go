@@ -1,0 +1,281 @@
+package bolt
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bboltErrors "go.etcd.io/bbolt/errors"
+
+	"github.com/assent-tm/assent/wal"
+)
+
+const (
+	sparseSize = 64 << 20 // bytes from which on free pages are worth a copy
+	copyBatch  = 8 << 20  // bytes per transaction of a copy
+
+	// lockTimeout is for a bbolt tool that holds the file: our own lock is taken already.
+	lockTimeout = 100 * time.Millisecond
+)
+
+// database is an open bbolt file.
+type database struct {
+	*bbolt.DB
+	file *os.File // bbolt's own
+}
+
+// openDatabase lets bbolt map the file at path, which was checked or is new.
+func openDatabase(path string, mapSize int) (d database, err error) {
+	opts := &bbolt.Options{
+		Timeout: lockTimeout,
+		// Without it the list of free pages is written with every commit: 4 to 6
+		// times slower once many are free. It is rebuilt at open instead.
+		NoFreelistSync:  true,
+		FreelistType:    bbolt.FreelistMapType,
+		InitialMmapSize: mapSize,
+		NoStatistics:    true,
+		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
+			f, err := os.OpenFile(name, flag, mode)
+			d.file = f
+			return f, err
+		},
+	}
+	err = guard(func() (err error) {
+		d.DB, err = bbolt.Open(path, 0o600, opts)
+		return err
+	})
+	var fault *faultError
+	if errors.As(err, &fault) && d.file != nil {
+		_ = d.file.Close() // bbolt didn't come to it; ends its lock on the file
+	}
+	switch {
+	case errors.Is(err, bboltErrors.ErrTimeout):
+		return database{}, fmt.Errorf("%w: %s is open in a program that isn't assent; close that first", wal.ErrLocked, path)
+	case err != nil:
+		return database{}, fmt.Errorf("open log %s: %w", path, err)
+	}
+	return d, nil
+}
+
+// faultError is a panic of bbolt, or a page of the map that can't be read.
+type faultError struct{ cause any }
+
+func (e *faultError) Error() string { return fmt.Sprintf("bbolt failed: %v", e.cause) }
+
+// guard runs fn and returns its panics and memory faults as errors: a disk that
+// can't be read under bbolt's map must not end the process (R5).
+func guard(fn func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = &faultError{cause}
+		}
+	}()
+	return fn()
+}
+
+// prepare leaves a log at path that is whole and can be continued in place. The
+// caller holds the lock.
+func prepare(path string) error {
+	// Only a crash leaves a file of this name: it was never a log.
+	if err := os.Remove(temporary(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove what a crash left: %w", err)
+	}
+	_, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return replace(path, writeEmpty)
+	}
+	if err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	s, err := check(path)
+	if err != nil {
+		return err
+	}
+	if !s.closed || s.sparse {
+		// R5: what a failed fsync left in the page cache reads well, and is not on disk.
+		return replace(path, func(db *bbolt.DB) error { return writeCopy(db, path) })
+	}
+	// A file whose name isn't durable is lost with its content.
+	return syncDir(path)
+}
+
+func temporary(path string) string { return path + ".tmp" }
+
+// replace makes a new log appear at path, whole and durable or not at all.
+func replace(path string, write func(*bbolt.DB) error) error {
+	temp := temporary(path)
+	err := writeFile(temp, write)
+	if err == nil {
+		err = os.Rename(temp, path)
+	}
+	if err == nil {
+		return syncDir(path)
+	}
+	if removeErr := os.Remove(temp); !errors.Is(removeErr, fs.ErrNotExist) {
+		err = errors.Join(err, removeErr)
+	}
+	return fmt.Errorf("write a new file for log %s: %w", path, err)
+}
+
+func writeFile(temp string, write func(*bbolt.DB) error) error {
+	d, err := openDatabase(temp, 0)
+	if err != nil {
+		return err
+	}
+	err = guard(func() error {
+		if err := write(d.DB); err != nil {
+			return err
+		}
+		return markClosed(d.DB)
+	})
+	return errors.Join(err, d.close(err))
+}
+
+// close ends bbolt's use of the file. After a fault in a transaction bbolt may
+// still hold its locks: then only the file is closed, and the map stays.
+func (d database) close(cause error) error {
+	var fault *faultError
+	if errors.As(cause, &fault) {
+		return d.file.Close()
+	}
+	return d.DB.Close()
+}
+
+// markClosed writes the mark of a clean close: every transaction before it is on disk.
+func markClosed(db *bbolt.DB) error {
+	return db.Update(func(tx *bbolt.Tx) error {
+		return tx.Bucket(metaBucket).Put(closedKey, sealed(closedKey))
+	})
+}
+
+func writeEmpty(db *bbolt.DB) error {
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // never fails
+	return db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range [][]byte{logBucket, termsBucket, metaBucket} {
+			if _, err := tx.CreateBucket(name); err != nil {
+				return err
+			}
+		}
+		meta := tx.Bucket(metaBucket)
+		return errors.Join(
+			meta.Put(formatKey, formatValue(format)),
+			meta.Put(createdKey, sealed(createdKey, id[:]...)),
+			meta.Put(countersKey, counters{}.value()))
+	})
+}
+
+// writeCopy writes all that the log at path holds, but for the mark of a clean close.
+func writeCopy(db *bbolt.DB, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }() // only read
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	im, err := openImage(f, info.Size())
+	if err != nil {
+		return err
+	}
+	buckets, err := im.buckets()
+	if err != nil {
+		return err
+	}
+	for _, bucket := range buckets {
+		c := copier{db: db, bucket: slices.Clone(bucket.key)}
+		if err := im.each(bucket, c.add); err != nil {
+			return err
+		}
+		if err := c.flush(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copier writes one bucket in transactions of a bounded size.
+type copier struct {
+	db     *bbolt.DB
+	bucket []byte
+	items  []item
+	size   int
+}
+
+func (c *copier) add(it item) error {
+	if string(c.bucket) == string(metaBucket) && string(it.key) == string(closedKey) {
+		return nil
+	}
+	c.items = append(c.items, item{key: slices.Clone(it.key), value: slices.Clone(it.value)})
+	if c.size += len(it.key) + len(it.value); c.size < copyBatch {
+		return nil
+	}
+	return c.flush()
+}
+
+func (c *copier) flush() error {
+	err := c.db.Update(func(tx *bbolt.Tx) error {
+		bucket, err := tx.CreateBucketIfNotExists(c.bucket)
+		if err != nil {
+			return err
+		}
+		bucket.FillPercent = 1
+		for _, it := range c.items {
+			if err := bucket.Put(it.key, it.value); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	c.items, c.size = c.items[:0], 0
+	return err
+}
+
+// syncDir makes the names in path's directory durable.
+func syncDir(path string) error {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return fmt.Errorf("sync the directory of log %s: %w", path, err)
+	}
+	if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
+		return fmt.Errorf("sync the directory of log %s: %w", path, err)
+	}
+	return nil
+}
+
+// resolve follows links, so that one log has one lock file whatever it is called.
+func resolve(path string) (string, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	real, err := filepath.EvalSymlinks(abs)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return real, err
+	}
+	if _, err := os.Lstat(abs); err == nil {
+		return "", fmt.Errorf("%s is a link to nothing", abs)
+	}
+	dir, err := filepath.EvalSymlinks(filepath.Dir(abs))
+	return filepath.Join(dir, filepath.Base(abs)), err
+}
+
+// defaultMapSize is address space, not memory: bbolt stops all readers to map a
+// file anew when it outgrows its map.
+func defaultMapSize() int {
+	if strconv.IntSize == 32 {
+		return 64 << 20
+	}
+	return 1 << 30
+}

@@ -1,0 +1,387 @@
+package bolt
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/assent-tm/assent/participant"
+	"github.com/assent-tm/assent/wal"
+)
+
+// ErrTermsExhausted says that the log was opened 2^24-1 times and can't be opened
+// again. Begin a new one when nothing is in doubt any more.
+var ErrTermsExhausted = errors.New("log has no term numbers left")
+
+// Options are settings of a log. The zero value is the default.
+type Options struct {
+	// LockWait is how long Open waits for another process to let go of the log.
+	// 0: not at all.
+	LockWait time.Duration
+	// MapSize is the address space in bytes that is reserved for the file; it is
+	// not memory. 0: 1 GiB, 64 MiB on a 32-bit machine.
+	MapSize int
+}
+
+// Store is a [wal.Store] in one bbolt file. Safe for concurrent use.
+type Store struct {
+	path    string
+	lock    *os.File
+	db      database
+	commits atomic.Uint64
+
+	// Every call holds gate for reading, Close for writing: nothing can follow the
+	// mark of a clean close.
+	gate   sync.RWMutex
+	closed bool
+
+	// failed is set once, by the first transaction that failed (R5).
+	failed atomic.Pointer[failure]
+
+	// terms serialises what changes the owner of a term. It guards live and claimed.
+	terms   sync.Mutex
+	live    map[participant.Term]string // the owners that use this store
+	claimed map[participant.Term]claim
+}
+
+type failure struct{ error }
+
+// claim is a takeover that is durable, of a term that was not asked for yet.
+type claim struct {
+	owner string
+	epoch uint64
+}
+
+// Open opens the log at path, and begins one if there is none; a nil opts means
+// the defaults. When it returns, what the log holds is on disk, and no other
+// process can write it until Close.
+//
+// An error Is wal.ErrLocked, wal.ErrDamaged, wal.ErrNewer or wal.ErrForeign, or
+// comes from the operating system. None of them changed what the log holds.
+func Open(path string, opts *Options) (*Store, error) {
+	if opts == nil {
+		opts = &Options{}
+	}
+	mapSize := opts.MapSize
+	if mapSize == 0 {
+		mapSize = defaultMapSize()
+	}
+	path, err := resolve(path)
+	if err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	// Before anything is opened, made or renamed.
+	lock, err := acquire(path, opts.LockWait)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{path: path, lock: lock, live: map[participant.Term]string{}, claimed: map[participant.Term]claim{}}
+	if err := s.open(mapSize); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return s, nil
+}
+
+func (s *Store) open(mapSize int) (err error) {
+	if err := prepare(s.path); err != nil {
+		return err
+	}
+	if s.db, err = openDatabase(s.path, mapSize); err != nil {
+		return err
+	}
+	// From here on a crash leaves a log that isn't continued in place (R5).
+	err = s.update("begin to use it", func(tx *bbolt.Tx) error {
+		return tx.Bucket(metaBucket).Delete(closedKey)
+	})
+	if err != nil {
+		return errors.Join(err, s.db.close(err))
+	}
+	return nil
+}
+
+// Stats describes a store since it was opened.
+type Stats struct {
+	FileBytes int64  // size of the file
+	Commits   uint64 // durable transactions, two fdatasyncs each
+}
+
+// Stats returns the figures of now.
+func (s *Store) Stats() (Stats, error) {
+	info, err := os.Stat(s.path)
+	if err != nil {
+		return Stats{}, fmt.Errorf("size of the log: %w", err)
+	}
+	return Stats{FileBytes: info.Size(), Commits: s.commits.Load()}, nil
+}
+
+// refusal is why a transaction is not made: the log is as it was, and in order.
+type refusal struct{ error }
+
+func (r refusal) Unwrap() error { return r.error }
+
+// update makes one durable transaction. After any failure but a refusal the result
+// is unknown, and the store never writes again (R5): what bbolt then reads may not
+// be what is on disk. The caller may change what fn gave to bbolt only afterwards.
+func (s *Store) update(what string, fn func(*bbolt.Tx) error) error {
+	s.gate.RLock()
+	defer s.gate.RUnlock()
+	if err := s.usable(); err != nil {
+		return err
+	}
+	err := guard(func() error {
+		return s.db.Update(func(tx *bbolt.Tx) error {
+			if f := s.failed.Load(); f != nil {
+				return refusal{f.error} // it failed while this call waited for its turn
+			}
+			return fn(tx)
+		})
+	})
+	if r := (refusal{}); errors.As(err, &r) {
+		return fmt.Errorf("%s: %w", what, r.error)
+	}
+	if err != nil {
+		return s.fail(what, err)
+	}
+	s.commits.Add(1)
+	return nil
+}
+
+// view reads the last commit.
+func (s *Store) view(what string, fn func(*bbolt.Tx) error) error {
+	s.gate.RLock()
+	defer s.gate.RUnlock()
+	if err := s.usable(); err != nil {
+		return err
+	}
+	err := guard(func() error { return s.db.View(fn) })
+	var fault *faultError
+	if errors.As(err, &fault) {
+		return s.fail(what, err)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+func (s *Store) usable() error {
+	if s.closed {
+		return wal.ErrClosed
+	}
+	if f := s.failed.Load(); f != nil {
+		return f.error
+	}
+	return nil
+}
+
+// fail makes all later calls fail as this one did.
+func (s *Store) fail(what string, err error) error {
+	err = fmt.Errorf("%s: log %s failed: %w; reopen it to learn what is durable", what, s.path, err)
+	s.failed.CompareAndSwap(nil, &failure{err})
+	return err
+}
+
+// Open is a [wal.Store]'s. An error may also be [ErrTermsExhausted].
+func (s *Store) Open(ctx context.Context, owner string) (wal.Stream, error) {
+	if err := errors.Join(ctx.Err(), checkOwner(owner)); err != nil {
+		return nil, fmt.Errorf("open a term: %w", err)
+	}
+	s.terms.Lock()
+	defer s.terms.Unlock()
+	var random [4]byte
+	_, _ = rand.Read(random[:]) // never fails
+	opened := stream{store: s}
+	err := s.update("open a term", func(tx *bbolt.Tx) error {
+		c, err := readCounters(tx)
+		if err != nil {
+			return err
+		}
+		c.terms++
+		c.epoch++
+		if !(participant.Term(c.terms) << 32).Valid() {
+			return refusal{ErrTermsExhausted}
+		}
+		opened.term = participant.NewTerm(c.terms, binary.BigEndian.Uint32(random[:]))
+		opened.epoch = c.epoch
+		if err := tx.Bucket(metaBucket).Put(countersKey, c.value()); err != nil {
+			return err
+		}
+		return putEntry(tx, opened.term, entry{epoch: c.epoch, low: 1, owner: owner})
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.live[opened.term] = owner
+	return &opened, nil
+}
+
+// Orphans is a [wal.Store]'s. No other process can be at work on the log, so every
+// term that was not opened or taken over by this store is an orphan, and later is
+// nil.
+func (s *Store) Orphans(ctx context.Context) (now []participant.Term, later <-chan participant.Term, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, nil, fmt.Errorf("list orphans: %w", err)
+	}
+	s.terms.Lock()
+	defer s.terms.Unlock()
+	err = s.view("list orphans", func(tx *bbolt.Tx) error {
+		now, err = s.orphans(tx)
+		return err
+	})
+	return now, nil, err
+}
+
+// orphans needs s.terms.
+func (s *Store) orphans(tx *bbolt.Tx) (found []participant.Term, err error) {
+	err = tx.Bucket(termsBucket).ForEach(func(key, _ []byte) error {
+		term, err := parseTermKey(key)
+		if err != nil {
+			return fmt.Errorf("%w: %w", wal.ErrDamaged, err)
+		}
+		if _, alive := s.live[term]; !alive {
+			found = append(found, term)
+		}
+		return nil
+	})
+	return found, err
+}
+
+// TakeOver is a [wal.Store]'s. It makes the takeover of all orphans durable at
+// once, so that those of the others cost nothing.
+func (s *Store) TakeOver(ctx context.Context, term participant.Term, owner string) (wal.Stream, error) {
+	what := fmt.Sprintf("take over term %s", term)
+	if err := errors.Join(ctx.Err(), checkOwner(owner)); err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	s.terms.Lock()
+	defer s.terms.Unlock()
+	if owned, alive := s.live[term]; alive {
+		return nil, fmt.Errorf("%s from %s: %w", what, owned, wal.ErrOwned)
+	}
+	if c, ok := s.claimed[term]; !ok || c.owner != owner {
+		var claims map[participant.Term]claim
+		err := s.update(what, func(tx *bbolt.Tx) (err error) {
+			claims, err = s.claimOrphans(tx, term, owner)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		s.claimed = claims
+	}
+	taken := &stream{store: s, term: term, epoch: s.claimed[term].epoch}
+	delete(s.claimed, term)
+	s.live[term] = owner
+	return taken, nil
+}
+
+// claimOrphans raises the epoch of every orphan: from then on the former owner's
+// appends are refused (R9). It needs s.terms.
+func (s *Store) claimOrphans(tx *bbolt.Tx, term participant.Term, owner string) (map[participant.Term]claim, error) {
+	if tx.Bucket(termsBucket).Get(termKey(term)) == nil {
+		return nil, refusal{wal.ErrNoTerm}
+	}
+	c, err := readCounters(tx)
+	if err != nil {
+		return nil, err
+	}
+	orphans, err := s.orphans(tx)
+	if err != nil {
+		return nil, err
+	}
+	c.epoch++
+	claims := map[participant.Term]claim{}
+	for _, orphan := range orphans {
+		e, err := readEntry(tx, orphan)
+		if err != nil {
+			return nil, err
+		}
+		e.epoch, e.owner = c.epoch, owner
+		if err := putEntry(tx, orphan, e); err != nil {
+			return nil, err
+		}
+		claims[orphan] = claim{owner: owner, epoch: c.epoch}
+	}
+	return claims, tx.Bucket(metaBucket).Put(countersKey, c.value())
+}
+
+// Owner is a [wal.Store]'s.
+func (s *Store) Owner(ctx context.Context, term participant.Term) (owner string, known bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return "", false, fmt.Errorf("owner of term %s: %w", term, err)
+	}
+	s.terms.Lock()
+	defer s.terms.Unlock()
+	err = s.view("owner of a term", func(tx *bbolt.Tx) error {
+		known = tx.Bucket(termsBucket).Get(termKey(term)) != nil
+		return nil
+	})
+	if err != nil || !known {
+		return "", false, err
+	}
+	return s.live[term], true, nil
+}
+
+// Close is a [wal.Store]'s. It waits for calls at work. A log that was closed
+// without an error is opened again without being copied. A second Close does
+// nothing.
+func (s *Store) Close() error {
+	s.gate.Lock()
+	defer s.gate.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	err := s.closeDatabase()
+	if err != nil {
+		err = fmt.Errorf("close log %s: %w", s.path, err)
+	}
+	// The lock goes last.
+	return errors.Join(err, s.lock.Close())
+}
+
+func (s *Store) closeDatabase() error {
+	if f := s.failed.Load(); f != nil {
+		return s.db.close(f.error) // without the mark: the next Open makes a copy (R5)
+	}
+	err := guard(func() error { return markClosed(s.db.DB) })
+	return errors.Join(err, s.db.close(err))
+}
+
+func checkOwner(owner string) error {
+	if len(owner) > maxOwner {
+		return fmt.Errorf("owner's name has %d bytes, %d are allowed", len(owner), maxOwner)
+	}
+	return nil
+}
+
+func readCounters(tx *bbolt.Tx) (counters, error) {
+	return parseCounters(tx.Bucket(metaBucket).Get(countersKey))
+}
+
+// readEntry fails with wal.ErrNoTerm if there is none.
+func readEntry(tx *bbolt.Tx, term participant.Term) (entry, error) {
+	key := termKey(term)
+	value := tx.Bucket(termsBucket).Get(key)
+	if value == nil {
+		return entry{}, wal.ErrNoTerm
+	}
+	e, err := parseEntry(key, value)
+	if err != nil {
+		return entry{}, fmt.Errorf("%w: %w", wal.ErrDamaged, err)
+	}
+	return e, nil
+}
+
+func putEntry(tx *bbolt.Tx, term participant.Term, e entry) error {
+	key := termKey(term)
+	return tx.Bucket(termsBucket).Put(key, e.value(key))
+}

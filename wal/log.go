@@ -1,0 +1,362 @@
+package wal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/assent-tm/assent/participant"
+	"github.com/assent-tm/assent/wal/record"
+)
+
+// Errors that a Batch tells (R5).
+var (
+	// ErrUnknown says that the records may or may not be durable. Only opening
+	// the log anew says which.
+	ErrUnknown = errors.New("log write outcome unknown")
+	// ErrPoisoned says that an earlier write failed, and that therefore these
+	// records were not written.
+	ErrPoisoned = errors.New("log failed earlier, nothing written")
+	// ErrFull says that the store is so far behind that no record is accepted.
+	ErrFull = errors.New("log queue is full")
+)
+
+const (
+	defaultFlushInterval = 20 * time.Millisecond
+	defaultRetention     = time.Hour
+	defaultRetainBytes   = 64 << 20
+
+	// maxBatch is how many bytes of records share an Append. What is carried
+	// along has as much room, so that records and carried ones make at most 1 MiB,
+	// which every driver must accept; only the header comes on top.
+	maxBatch = 512 << 10
+	// maxQueued is how many bytes of records may wait for the store (R12).
+	maxQueued = 256 << 20
+)
+
+// Config says whose log it is and how long it keeps what.
+type Config struct {
+	// Domain is the coordinator's domain; a log belongs to one for ever.
+	Domain string
+	// Owner names the coordinator to people: host and process id.
+	Owner string
+	// FlushInterval is how long a lazy record may wait; 0 means 20 ms.
+	FlushInterval time.Duration
+	// Retention is how long an outcome is kept after Completed; 0 means 1 h,
+	// negative not at all. Outcomes go in groups, with later appends: they may
+	// stay longer, and do so in an idle log.
+	Retention time.Duration
+	// RetainBytes bounds the segments that are kept for outcomes: beyond it they
+	// are forgotten before their Retention ends. 0 means 64 MiB. Live
+	// transactions may take the log beyond it, to 4 MiB or twice their own size.
+	RetainBytes int64
+	// RetainAtLeast is how long an outcome is kept even beyond RetainBytes; 0
+	// means no time.
+	RetainAtLeast time.Duration
+	// Forgotten is told the transactions whose outcome the log does not hold any
+	// more, once that and the raised mark are durable (R13). The log's writer
+	// calls it; it must not block. May be nil.
+	Forgotten func([]participant.TxID)
+}
+
+func (c *Config) validate() error {
+	if err := participant.ValidDomain(c.Domain); err != nil {
+		return err
+	}
+	if c.FlushInterval < 0 || c.RetainBytes < 0 || c.RetainAtLeast < 0 {
+		return fmt.Errorf("flush interval %s, retained bytes %d or least retention %s is negative", c.FlushInterval, c.RetainBytes, c.RetainAtLeast)
+	}
+	if c.FlushInterval == 0 {
+		c.FlushInterval = defaultFlushInterval
+	}
+	switch {
+	case c.Retention == 0:
+		c.Retention = defaultRetention
+	case c.Retention < 0:
+		c.Retention = math.MinInt64 // over even if the clock was set back
+	}
+	if c.RetainBytes == 0 {
+		c.RetainBytes = defaultRetainBytes
+	}
+	return nil
+}
+
+// Log is one coordinator's recovery log: its own term of a store. Safe for
+// concurrent use.
+type Log struct {
+	stream Stream
+	config Config
+
+	// ctx ends when Close gives up waiting; it is the context of every Append.
+	ctx     context.Context
+	abandon context.CancelFunc
+	wake    chan struct{} // buffered: a batch is due
+	flush   *time.Timer   // runs while only lazy records wait
+	closing chan struct{}
+	stopped chan struct{} // the writer has ended
+	failed  chan struct{}
+	release sync.Once
+	closed  error // of Release
+
+	// segments belongs to the writer.
+	segments *segments
+
+	mu      sync.Mutex
+	current *queue   // takes the next record
+	full    []*queue // wait before it, in order
+	queued  int      // bytes in current and full
+	free    []*queue // to be used again
+	isOver  bool     // closing is closed
+	err     error    // why failed is closed
+	dead    *Batch   // what Append returns after a failure
+	begun   uuid.UUID
+	durable marks
+	stats   Stats
+}
+
+// Tx is a transaction's place in the log. The log keeps the records of a live one
+// in memory, to re-write them when the segment that holds them is to go.
+type Tx struct {
+	id        participant.TxID
+	inherited bool
+	// begun says that the first record was appended; guarded by Log.mu.
+	begun bool
+
+	// The rest belongs to the writer.
+
+	// completed says that a Completed record is in the log or in the segment
+	// being made: nothing of the transaction has to be carried any more.
+	completed bool
+	// frames are the records of a live transaction.
+	frames []byte
+	// home is the oldest segment that holds a record still needed; next links
+	// the transactions that are at home there.
+	home *segment
+	next *Tx
+}
+
+// ID returns the transaction's id.
+func (t *Tx) ID() participant.TxID { return t.id }
+
+// Batch is the records that become durable together; all who appended to it share
+// it.
+type Batch struct {
+	done chan struct{}
+	err  error
+}
+
+// Done is closed when it is known what became of the records.
+func (b *Batch) Done() <-chan struct{} { return b.done }
+
+// Err says what became of the records; to be called after Done is closed. nil:
+// durable. ErrFenced and ErrPoisoned: not written, and nothing will be. ErrUnknown:
+// unknown (R5). No error Is two of these.
+func (b *Batch) Err() error { return b.err }
+
+func (b *Batch) finish(err error) {
+	b.err = err
+	close(b.done)
+}
+
+// Stats counts what the log holds and did.
+type Stats struct {
+	// Segments and Bytes are what the own term holds now.
+	Segments int
+	Bytes    int64
+	// LiveBytes is the size of the records of transactions not completed.
+	LiveBytes int64
+	// Appends, Records and Carried count since Open: segments appended, records
+	// of callers in them, and transactions re-written into them.
+	Appends int64
+	Records int64
+	Carried int64
+}
+
+// Term returns the number of the log's own term.
+func (l *Log) Term() participant.Term { return l.stream.Term() }
+
+// Epoch returns the epoch of the transactions of the own term.
+func (l *Log) Epoch() uint64 { return l.stream.Epoch() }
+
+// NewTx returns the place of a new transaction of the own term. Nothing is logged
+// yet. Ids are best given to Append in rising order: the highest one appended
+// tells ids that were begun from ids that never were.
+func (l *Log) NewTx(id participant.TxID) *Tx { return &Tx{id: id} }
+
+// queue is a batch being filled.
+type queue struct {
+	batch   *Batch
+	buf     []byte
+	entries []entry
+	records int
+	forced  bool
+}
+
+// entry is what one call of Append added to a queue.
+type entry struct {
+	tx        *Tx
+	size      int
+	completed int64 // when, in Unix milliseconds; 0 if not
+}
+
+var scratch = sync.Pool{New: func() any { return new([]byte) }}
+
+// Append adds records of one transaction, in order, to the next batch; they get
+// into one segment. Forced records wake the writer at once. Lazy ones ride along
+// with the next forced ones or are written after Config.FlushInterval. Append
+// encodes, but never waits for the store.
+//
+// An error means that nothing was appended: ErrClosed, ErrFull, a record that
+// exceeds its limits, or a transaction that does not begin with Begun. After the
+// log failed, the returned batch tells so.
+func (l *Log) Append(tx *Tx, forced bool, recs ...record.Record) (*Batch, error) {
+	buf := scratch.Get().(*[]byte)
+	defer scratch.Put(buf)
+	e, err := l.encode(tx, buf, recs)
+	if err != nil {
+		return nil, fmt.Errorf("append to transaction %s: %w", tx.id, err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.err != nil:
+		return l.dead, nil
+	case l.isOver:
+		return nil, fmt.Errorf("append to transaction %s: %w", tx.id, ErrClosed)
+	case l.queued+e.size > maxQueued:
+		return nil, fmt.Errorf("append to transaction %s: %w: %d bytes wait for the store", tx.id, ErrFull, l.queued)
+	case !tx.begun && recs[0].Kind() != record.KindBegun:
+		// A replay would take it for a leftover, or for damage.
+		return nil, fmt.Errorf("append to transaction %s: its first record is %s", tx.id, recs[0].Kind())
+	}
+	tx.begun = true
+	return l.enqueue(e, *buf, len(recs), forced), nil
+}
+
+func (l *Log) encode(tx *Tx, buf *[]byte, recs []record.Record) (entry, error) {
+	if tx.id.Term != l.stream.Term() && !tx.inherited {
+		return entry{}, fmt.Errorf("%w: the log's term is %s", ErrForeign, l.stream.Term())
+	}
+	if len(recs) == 0 {
+		return entry{}, errors.New("no record")
+	}
+	e := entry{tx: tx}
+	b := (*buf)[:0]
+	var err error
+	for _, r := range recs {
+		switch r := r.(type) {
+		case record.Completed:
+			e.completed = r.At.UnixMilli()
+		case record.Header, record.Carried:
+			return entry{}, fmt.Errorf("%s records are the log's own", r.Kind())
+		}
+		if r.TxID() != tx.id {
+			return entry{}, fmt.Errorf("%s record of transaction %s", r.Kind(), r.TxID())
+		}
+		if b, err = record.Append(b, r); err != nil {
+			return entry{}, err
+		}
+	}
+	*buf, e.size = b, len(b)
+	if e.size > maxBatch {
+		return entry{}, fmt.Errorf("%d bytes of records are over the limit of %d", e.size, maxBatch)
+	}
+	return e, nil
+}
+
+// enqueue adds the entry to the current queue; mu is held.
+func (l *Log) enqueue(e entry, b []byte, records int, forced bool) *Batch {
+	if q := l.current; q != nil && len(q.buf)+e.size > maxBatch {
+		l.full = append(l.full, q)
+		l.current = nil
+		l.signal()
+	}
+	if l.current == nil {
+		l.current = l.newQueue()
+	}
+	q := l.current
+	if forced && !q.forced {
+		q.forced = true
+		l.signal()
+	} else if !forced && len(q.entries) == 0 {
+		l.flush.Reset(l.config.FlushInterval)
+	}
+	q.buf = append(q.buf, b...)
+	q.entries = append(q.entries, e)
+	q.records += records
+	l.queued += e.size
+	if id := e.tx.id; !e.tx.inherited && bytes.Compare(id.UUID[:], l.begun[:]) > 0 {
+		l.begun = id.UUID
+	}
+	return q.batch
+}
+
+func (l *Log) signal() {
+	select {
+	case l.wake <- struct{}{}:
+	default: // the writer has yet to see an earlier one
+	}
+}
+
+func (l *Log) newQueue() *queue {
+	q := &queue{}
+	if n := len(l.free); n > 0 {
+		q, l.free = l.free[n-1], l.free[:n-1]
+	}
+	q.batch = &Batch{done: make(chan struct{})}
+	return q
+}
+
+// Failed is closed when the log has failed: it is poisoned (R5) or fenced (R9).
+// Nothing is written after that.
+func (l *Log) Failed() <-chan struct{} { return l.failed }
+
+// Err returns why the log failed, nil if it has not: ErrFenced, or what made a
+// write's outcome unknown.
+func (l *Log) Err() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+// Stats returns what the log holds and did.
+func (l *Log) Stats() Stats {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.stats
+}
+
+// Close writes what is queued, ends the writer and releases the term. If ctx ends
+// first the queued records become ErrUnknown; Close may then be called again to
+// wait on. A log that failed returns why, and is not released: nothing more is
+// asked of its store (R5). Close does not close the store.
+func (l *Log) Close(ctx context.Context) error {
+	l.mu.Lock()
+	if !l.isOver {
+		l.isOver = true
+		close(l.closing)
+	}
+	l.mu.Unlock()
+	select {
+	case <-l.stopped:
+	case <-ctx.Done():
+		l.abandon()
+		return fmt.Errorf("close log term %s: %w", l.Term(), ctx.Err())
+	}
+	l.abandon()
+	if err := l.Err(); err != nil {
+		return fmt.Errorf("close log term %s: %w", l.Term(), err)
+	}
+	l.release.Do(func() {
+		if err := l.stream.Release(ctx); err != nil {
+			l.closed = fmt.Errorf("release log term %s: %w", l.Term(), err)
+		}
+	})
+	return l.closed
+}

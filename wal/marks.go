@@ -1,0 +1,94 @@
+package wal
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"github.com/assent-tm/assent/participant"
+	"github.com/assent-tm/assent/wal/record"
+)
+
+// Absence is why the log holds nothing of a transaction (R13).
+type Absence uint8
+
+const (
+	// AbsentForeign: the term is none of this log's (R10).
+	AbsentForeign Absence = 1 + iota
+	// AbsentForgotten: the id is at or below the mark of its term. The
+	// transaction may have ended either way.
+	AbsentForgotten
+	// AbsentUndecided: the id is above the mark; the transaction never reached a
+	// decision.
+	AbsentUndecided
+	// AbsentNeverBegun: the id is of the own term and above all that were begun.
+	AbsentNeverBegun
+)
+
+func (a Absence) String() string {
+	switch a {
+	case AbsentForeign:
+		return "foreign term"
+	case AbsentForgotten:
+		return "forgotten"
+	case AbsentUndecided:
+		return "undecided"
+	case AbsentNeverBegun:
+		return "never begun"
+	default:
+		return fmt.Sprintf("invalid absence %d", uint8(a))
+	}
+}
+
+// Absent judges an id that is neither live nor retained: the caller has looked it
+// up among those first, and drops one from there only when Config.Forgotten has
+// named it.
+func (l *Log) Absent(id participant.TxID) Absence {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if id.Term == l.durable.own.Term {
+		switch {
+		case !after(id.UUID, l.durable.own.Mark):
+			return AbsentForgotten
+		case after(id.UUID, l.begun):
+			return AbsentNeverBegun
+		default:
+			return AbsentUndecided
+		}
+	}
+	i, listed := l.durable.find(id.Term)
+	switch {
+	case !listed:
+		return AbsentForeign
+	case !after(id.UUID, l.durable.former[i].Mark):
+		return AbsentForgotten
+	default:
+		return AbsentUndecided
+	}
+}
+
+// Terms returns every term that was ever opened in the log, in the order of their
+// numbers, the own one last, with what is durably known of them (R10).
+func (l *Log) Terms() []record.TermMarks {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append(slices.Clone(l.durable.former), l.durable.own)
+}
+
+// marks are what must never be forgotten of the log's terms (R10, R13).
+type marks struct {
+	own    record.TermMarks
+	former []record.TermMarks // in the order of their numbers
+}
+
+func (m *marks) find(term participant.Term) (i int, listed bool) {
+	return slices.BinarySearchFunc(m.former, term, func(t record.TermMarks, term participant.Term) int {
+		return cmp.Compare(t.Term, term)
+	})
+}
+
+// after reports whether id a was begun after id b of the same term.
+func after(a, b uuid.UUID) bool { return bytes.Compare(a[:], b[:]) > 0 }

@@ -1,0 +1,281 @@
+package wal
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/assent-tm/assent/participant"
+	"github.com/assent-tm/assent/wal/record"
+)
+
+const (
+	// window is how large the log may be before live transactions are re-written
+	// to make room.
+	window = 4 << 20
+	// Segments are dropped in groups of so many, or of so many bytes, that the
+	// common append drops nothing, and of at most maxGroup at once.
+	groupSegments = 64
+	groupBytes    = 256 << 10
+	maxGroup      = 1024
+)
+
+// segments is the log's plain state: which segments there are and what they are
+// needed for. It knows no goroutine and no clock. For each append it goes through
+//
+//	add       records are put into the segment being made
+//	retire    old segments are emptied: live transactions are carried into the
+//	          segment being made, outcomes that need not be kept are forgotten
+//	seal      gives the append's arguments, the same ones until
+//	appended  the append succeeded
+//
+// Segments are a queue. Every transaction has a home, the oldest segment with a
+// record that is still needed of it; only the oldest segment is ever emptied. The
+// newest is never dropped: it holds the own marks.
+type segments struct {
+	config Config
+	marks  marks
+
+	list    []*segment // oldest first; seal adds the one being made
+	bytes   int64      // in list
+	live    int64      // bytes of frames of live transactions
+	carries int64      // transactions re-written so far
+
+	// catalogue is the number of the segment with the newest catalogue, stale
+	// that a newer one is due.
+	catalogue uint64
+	stale     bool
+
+	// The segment being made.
+	making    *segment
+	records   []byte // as added; the caller's
+	carried   []byte
+	drop      []uint64
+	forgotten []participant.TxID
+	data      []byte // the sealed segment
+	body      []byte // all of data but the header
+}
+
+// segment is what is known of a segment that the store holds.
+type segment struct {
+	seq    uint64
+	bytes  int64
+	live   int   // transactions at home here that are not completed
+	latest int64 // when the last of the others completed, in Unix milliseconds
+	home   *Tx   // the first of those at home here
+}
+
+func newSegments(config Config, own participant.Term, former []record.TermMarks) *segments {
+	return &segments{
+		config: config,
+		marks:  marks{own: record.TermMarks{Term: own}, former: former},
+		making: &segment{seq: 1},
+		stale:  true,
+	}
+}
+
+// add puts records into the segment being made. They must stay as they are until
+// appended.
+func (s *segments) add(entries []entry, records []byte) {
+	s.records = records
+	for i := range entries {
+		e := &entries[i]
+		s.settle(e.tx, e.completed, records[:e.size])
+		records = records[e.size:]
+	}
+}
+
+// settle notes what records mean for their transaction's place.
+func (s *segments) settle(tx *Tx, completed int64, records []byte) {
+	if tx.id.Term == s.marks.own.Term && after(tx.id.UUID, s.marks.own.Highest) {
+		s.marks.own.Highest = tx.id.UUID
+	}
+	if tx.completed {
+		return // too late to be needed
+	}
+	if tx.home == nil {
+		s.moveIn(tx)
+	}
+	if completed != 0 {
+		tx.completed = true
+		tx.home.live--
+		tx.home.latest = max(tx.home.latest, completed)
+		s.live -= int64(len(tx.frames))
+		tx.frames = nil
+		return
+	}
+	tx.frames = append(tx.frames, records...)
+	s.live += int64(len(records))
+}
+
+// moveIn makes the segment being made the home of tx.
+func (s *segments) moveIn(tx *Tx) {
+	tx.home, tx.next = s.making, s.making.home
+	s.making.home = tx
+	s.making.live++
+}
+
+// retire empties the oldest segments if that frees a whole group, and carries and
+// forgets what was at home there. An error says that the records of a transaction
+// contradict each other.
+func (s *segments) retire(now time.Time) error {
+	for range s.group(now) {
+		seg := s.list[0]
+		emptied, err := s.empty(seg)
+		if err != nil {
+			return err
+		}
+		if !emptied {
+			return nil
+		}
+		s.drop = append(s.drop, seg.seq)
+		s.bytes -= seg.bytes
+		s.list[0] = nil
+		s.list = s.list[1:]
+		s.stale = s.stale || seg.seq == s.catalogue
+	}
+	return nil
+}
+
+// group returns how many of the oldest segments can be emptied; 0 if they are too
+// few to be worth it.
+func (s *segments) group(now time.Time) int {
+	n, freed := 0, int64(0)
+	for _, seg := range s.list[:min(len(s.list), maxGroup)] {
+		if !s.disposable(seg, s.bytes-freed, now) {
+			break
+		}
+		n++
+		freed += seg.bytes
+	}
+	if n < groupSegments && freed < groupBytes {
+		return 0
+	}
+	return n
+}
+
+// disposable reports whether the oldest segment can be emptied in a log of size
+// bytes.
+func (s *segments) disposable(seg *segment, size int64, now time.Time) bool {
+	if age := now.Sub(time.UnixMilli(seg.latest)); seg.latest != 0 && age < s.config.Retention {
+		if size <= s.config.RetainBytes || s.config.RetainAtLeast > 0 && age < s.config.RetainAtLeast {
+			return false
+		}
+	}
+	// Carrying costs at most as much as is freed: in a log twice the size of what
+	// is live, half of every round is garbage.
+	return seg.live == 0 || size > window && size > 2*s.live
+}
+
+// empty carries or forgets the transactions at home in seg. It reports whether it
+// got through: the room for carried ones is limited.
+func (s *segments) empty(seg *segment) (bool, error) {
+	for seg.home != nil {
+		tx := seg.home
+		if !tx.completed {
+			if len(s.carried) > 0 && len(s.carried)+len(tx.frames) > maxBatch {
+				return false, nil
+			}
+			if err := s.carry(tx); err != nil {
+				return false, err
+			}
+			seg.live--
+		}
+		seg.home = tx.next
+		tx.next = nil
+		if tx.completed {
+			s.forget(tx)
+		} else {
+			s.moveIn(tx)
+		}
+	}
+	return true, nil
+}
+
+// carry re-writes a live transaction's records as one.
+func (s *segments) carry(tx *Tx) error {
+	state := record.NewState(tx.id)
+	for rest := tx.frames; len(rest) > 0; {
+		var r record.Record
+		var err error
+		if r, rest, err = record.Next(rest); err == nil {
+			err = state.Apply(r)
+		}
+		if err != nil {
+			return fmt.Errorf("carry transaction %s: %w", tx.id, err)
+		}
+	}
+	frame, err := record.Append(nil, record.Carried{State: *state})
+	if err != nil {
+		return fmt.Errorf("carry transaction %s: %w", tx.id, err)
+	}
+	s.live += int64(len(frame) - len(tx.frames))
+	tx.frames = frame
+	s.carried = append(s.carried, frame...)
+	s.carries++
+	return nil
+}
+
+// forget raises the mark of the transaction's term, in the very append that drops
+// its records (R13).
+func (s *segments) forget(tx *Tx) {
+	s.forgotten = append(s.forgotten, tx.id)
+	s.stale = s.marks.forget(tx.id, s.marks.own.Term) || s.stale
+	tx.home = nil
+}
+
+// forget raises a mark. It reports whether that is one of a former term.
+func (m *marks) forget(id participant.TxID, own participant.Term) bool {
+	if id.Term == own {
+		if after(id.UUID, m.own.Mark) {
+			m.own.Mark = id.UUID
+		}
+		return false
+	}
+	i, listed := m.find(id.Term)
+	if !listed {
+		panic(fmt.Sprintf("wal: transaction %s of an unlisted term in the log", id))
+	}
+	if !after(id.UUID, m.former[i].Mark) {
+		return false
+	}
+	m.former[i].Mark = id.UUID
+	return true
+}
+
+// seal returns the arguments of the append: the segment being made and those it
+// replaces. They stay valid until appended.
+func (s *segments) seal() (seq uint64, data []byte, drop []uint64, err error) {
+	header := record.Header{
+		Term:    s.marks.own.Term,
+		Seq:     s.making.seq,
+		Highest: s.marks.own.Highest,
+		Mark:    s.marks.own.Mark,
+	}
+	if s.stale {
+		header.Catalogue = &record.Catalogue{Domain: s.config.Domain, Terms: s.marks.former}
+	}
+	if s.data, err = record.Append(s.data[:0], header); err != nil {
+		return 0, nil, nil, fmt.Errorf("segment %d: %w", s.making.seq, err)
+	}
+	// Carried records come first, though the order does not matter to a merge: it
+	// is the order in which a reader wants them.
+	s.data = append(s.data, s.carried...)
+	s.data = append(s.data, s.records...)
+	return s.making.seq, s.data, s.drop, nil
+}
+
+// appended notes that the sealed segment is durable. It returns what is forgotten
+// with it, and whether a catalogue is in it.
+func (s *segments) appended() (forgotten []participant.TxID, catalogued bool) {
+	seg := s.making
+	forgotten, catalogued = s.forgotten, s.stale
+	seg.bytes = int64(len(s.data))
+	s.list = append(s.list, seg)
+	s.bytes += seg.bytes
+	if catalogued {
+		s.catalogue, s.stale = seg.seq, false
+	}
+	s.making = &segment{seq: seg.seq + 1}
+	s.records, s.carried, s.drop, s.forgotten = nil, s.carried[:0], s.drop[:0], nil
+	return forgotten, catalogued
+}

@@ -1,0 +1,229 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/assent-tm/assent/participant"
+)
+
+const (
+	// maxYields bounds how often the writer lets callers add to a batch.
+	maxYields = 64
+	// freeQueues is how many queues are kept for use again, of at most
+	// 2*maxBatch bytes each: one is being filled while one is being written.
+	freeQueues = 2
+
+	repeatAfter   = 10 * time.Millisecond
+	repeatAtMost  = time.Second
+	releaseWithin = 5 * time.Second
+)
+
+// run is the log's writer: the only goroutine that uses the stream. It ends when
+// the log is closed or has failed.
+func (l *Log) run() {
+	defer close(l.stopped)
+	defer l.flush.Stop()
+	for {
+		q := l.next()
+		if q == nil || !l.commit(q) {
+			return
+		}
+	}
+}
+
+// next waits until a queue is due and takes it. It returns nil when the writer is
+// to end.
+func (l *Log) next() *queue {
+	for {
+		if l.due() {
+			l.settle()
+			return l.take()
+		}
+		select {
+		case <-l.wake:
+		case <-l.flush.C:
+			if q := l.take(); q != nil {
+				return q
+			}
+		case <-l.closing:
+			return l.take()
+		case <-l.stream.Lost():
+			// Only advice, but to stop is always safe: the batches in the queue
+			// are not written (R9).
+			l.fail(fmt.Errorf("log term %s: %w", l.Term(), ErrFenced))
+			return nil
+		}
+	}
+}
+
+// due reports whether records wait that are not to wait for others.
+func (l *Log) due() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.full) > 0 || l.current != nil && l.current.forced
+}
+
+// settle yields until no more records come. Without it those who were woken by
+// the last batch would miss the next one, and the callers split into two convoys
+// that each wait for the other's write.
+func (l *Log) settle() {
+	before := -1
+	for range maxYields {
+		l.mu.Lock()
+		n := l.queued
+		l.mu.Unlock()
+		if n == before {
+			return
+		}
+		before = n
+		runtime.Gosched()
+	}
+}
+
+// take returns the oldest queue, nil if nothing waits.
+func (l *Log) take() *queue {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	q := l.current
+	if len(l.full) > 0 {
+		q, l.full = l.full[0], l.full[1:]
+	} else {
+		l.current = nil
+		l.flush.Stop()
+	}
+	if q != nil {
+		l.queued -= len(q.buf)
+	}
+	return q
+}
+
+// commit writes a queue as one segment and tells its batch. It reports whether the
+// log can go on.
+func (l *Log) commit(q *queue) bool {
+	s := l.segments
+	s.add(q.entries, q.buf)
+	err := s.retire(time.Now())
+	if err != nil {
+		// Nothing was sent to the store, but what is to be dropped can't be
+		// carried: the records of a transaction contradict each other.
+		l.fail(err)
+		q.batch.finish(fmt.Errorf("%w: %v", ErrPoisoned, err))
+		return false
+	}
+	if err = l.write(l.ctx); err != nil {
+		l.fail(err)
+		q.batch.finish(err)
+		return false
+	}
+	forgotten := l.publish(q.records)
+	q.batch.finish(nil)
+	l.recycle(q)
+	if len(forgotten) > 0 && l.config.Forgotten != nil {
+		l.config.Forgotten(forgotten)
+	}
+	return true
+}
+
+// write appends the segment that is made ready. The returned error Is ErrFenced if
+// the segment is not written, ErrUnknown if that is unknown; either way nothing
+// may be appended any more (R5).
+func (l *Log) write(ctx context.Context) error {
+	seq, data, drop, err := l.segments.seal()
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrPoisoned, err)
+	}
+	for attempt, pause := 0, repeatAfter; ; attempt++ {
+		err := l.append(ctx, seq, data, drop)
+		if err == nil {
+			return nil
+		}
+		if errors.Is(err, ErrFenced) && attempt == 0 {
+			return fmt.Errorf("append segment %d to log term %s: %w", seq, l.Term(), err)
+		}
+		if !errors.Is(err, ErrRepeat) || !sleep(ctx, pause) {
+			// The cause is text only: an error that Is ErrFenced means not written,
+			// which is not known here.
+			return fmt.Errorf("append segment %d to log term %s: %w: %v", seq, l.Term(), ErrUnknown, err)
+		}
+		pause = min(2*pause, repeatAtMost)
+	}
+}
+
+// append turns a panic of the driver into an error: what it had written is
+// unknown (R5).
+func (l *Log) append(ctx context.Context, seq uint64, data []byte, drop []uint64) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic of the log's driver: %v", p)
+		}
+	}()
+	return l.stream.Append(ctx, seq, data, drop)
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// publish makes known what has become durable.
+func (l *Log) publish(records int) []participant.TxID {
+	s := l.segments
+	forgotten, catalogued := s.appended()
+	former := l.durable.former // written by the writer only
+	if catalogued {
+		former = slices.Clone(s.marks.former)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.durable = marks{own: s.marks.own, former: former}
+	l.stats.Segments = len(s.list)
+	l.stats.Bytes = s.bytes
+	l.stats.LiveBytes = s.live
+	l.stats.Appends++
+	l.stats.Records += int64(records)
+	l.stats.Carried = s.carries
+	return forgotten
+}
+
+func (l *Log) recycle(q *queue) {
+	clear(q.entries)
+	q.batch, q.buf, q.entries, q.records, q.forced = nil, q.buf[:0], q.entries[:0], 0, false
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.free) < freeQueues {
+		l.free = append(l.free, q)
+	}
+}
+
+// fail poisons the log (R5): whatever waits was not written, and nothing will be.
+func (l *Log) fail(cause error) {
+	refused := fmt.Errorf("%w: %v", ErrPoisoned, cause)
+	if errors.Is(cause, ErrFenced) {
+		refused = cause
+	}
+	l.mu.Lock()
+	waiting := l.full
+	if l.current != nil {
+		waiting = append(waiting, l.current)
+	}
+	l.full, l.current, l.queued = nil, nil, 0
+	l.err = cause
+	l.dead = &Batch{done: make(chan struct{})}
+	l.dead.finish(refused)
+	l.mu.Unlock()
+	close(l.failed)
+	for _, q := range waiting {
+		q.batch.finish(refused)
+	}
+}
