@@ -145,6 +145,9 @@ func (d *DTM) rollback(ctx context.Context, id participant.TxID, reason string) 
 	if err != nil {
 		return fmt.Errorf("roll back: %w", err)
 	}
+	if d.safeMode.Load() != nil && t.phase() == protocol.Inherited && !t.hasDecision() {
+		return fmt.Errorf("roll back transaction %s: %w", id, d.safeModeError())
+	}
 	t.useValues(ctx)
 	if err := d.drive(t, protocol.RollbackRequested(record.CauseRequested, reason)); err != nil {
 		return fmt.Errorf("roll back transaction %s: %w", id, err)

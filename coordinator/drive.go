@@ -1,7 +1,6 @@
 package coordinator
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -144,8 +143,8 @@ func (d *DTM) settle(t *transaction) {
 	if t.timer != nil {
 		t.timer.Stop()
 	}
-	if t.cancelPrepare != nil {
-		t.cancelPrepare()
+	if t.prepare != nil {
+		t.prepare.cancel()
 	}
 	if t.log != nil && t.id.Term == d.log.Term() {
 		d.open.Add(-1)
@@ -185,10 +184,10 @@ func (d *DTM) carryOut(t *transaction, effect protocol.Effect, presumed bool) {
 		}
 	case protocol.EffectCancelPrepare:
 		t.mu.Lock()
-		cancel := t.cancelPrepare
+		ctx := t.prepare
 		t.mu.Unlock()
-		if cancel != nil {
-			cancel()
+		if ctx != nil {
+			ctx.cancel()
 		}
 	case protocol.EffectCommit, protocol.EffectCommitOnePhase, protocol.EffectRollback:
 		for _, number := range effect.Branches {
@@ -208,44 +207,20 @@ func (d *DTM) endpointOf(t *transaction, number int) *endpoint {
 }
 
 // prepareContext is the context of all the transaction's calls of Prepare: one
-// deadline for the phase. When it passes the machine hears of it even if a
-// participant ignores its context.
-func (d *DTM) prepareContext(t *transaction) context.Context {
+// deadline for the phase. When it passes the machine hears of it by the
+// transaction's timer, even if a participant ignores its context.
+func (d *DTM) prepareContext(t *transaction) *callContext {
 	deadline := time.Now().Add(d.config.CallTimeout)
 	if t.deadline.Before(deadline) {
 		deadline = t.deadline
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	ctx, cancel := context.WithDeadlineCause(d.callContext(t.values), deadline, errPrepareTimeout)
-	t.cancelPrepare = cancel
+	t.prepare = d.callContext(t.values, deadline)
 	if t.timer != nil {
 		t.timer.Reset(time.Until(deadline))
 	}
-	return ctx
-}
-
-var errPrepareTimeout = fmt.Errorf("no vote in time: %w", context.DeadlineExceeded)
-
-// callContext is what participants' calls descend from: it ends with the
-// coordinator, not with the caller (R6), but has the caller's values.
-func (d *DTM) callContext(values context.Context) context.Context {
-	if values == nil {
-		return d.ctx
-	}
-	return withValues{d.ctx, values}
-}
-
-type withValues struct {
-	context.Context
-	values context.Context
-}
-
-func (c withValues) Value(key any) any {
-	if v := c.values.Value(key); v != nil {
-		return v
-	}
-	return c.Context.Value(key)
+	return t.prepare
 }
 
 // vote is what came of a call of Prepare.
@@ -312,12 +287,17 @@ func (d *DTM) finish(t *transaction, outcome participant.Outcome) {
 			ce.Write(zap.Stringer("tx", t.id), zap.Stringer("outcome", outcome))
 		}
 	}
-	d.recovering.finished(t)
+	if outcome.Valid() {
+		d.recovering.finished(t)
+	}
 }
 
 // forget lets participants drop what they keep for a transaction whose completion
 // is durable (R1).
 func (d *DTM) forget(t *transaction, branches []int) {
+	if t.log == nil {
+		return // an orphan: nothing is durable, and its tombstone is what keeps it from coming back
+	}
 	for _, number := range branches {
 		d.endpointOf(t, number).forget(d.branch(t, number))
 	}

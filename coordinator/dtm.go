@@ -33,7 +33,6 @@ type DTM struct {
 	requests    requests
 	completions completions
 	recovering  recovering
-	orphans     orphanage
 	open        atomic.Int64 // undecided transactions of this coordinator
 	safeMode    atomic.Pointer[string]
 

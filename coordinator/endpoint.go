@@ -20,9 +20,9 @@ type call struct {
 	t        *transaction
 	number   int
 	verb     protocol.EffectKind
-	ctx      context.Context // of a Prepare
-	presumed bool            // a rollback by absence (R10)
-	hazard   bool            // the branch did not know the transaction (R7)
+	ctx      *callContext // of a Prepare
+	presumed bool         // a rollback by absence (R10)
+	hazard   bool         // the branch did not know the transaction (R7)
 	attempts int
 	retryAt  time.Time
 }
@@ -76,7 +76,7 @@ func (e *endpoint) tell(c *call) {
 }
 
 func (e *endpoint) admit(c *call) {
-	if e.registered == nil || c.presumed && !e.open {
+	if e.registered == nil || c.presumed && (!e.open || e.d.safeMode.Load() != nil) {
 		e.held = append(e.held, c)
 		return
 	}
@@ -126,7 +126,11 @@ func (e *endpoint) pump() {
 		e.ready = append(e.ready, heap.Pop(&e.retries).(*call))
 	}
 	for e.inFlight < e.d.config.MaxInFlight && len(e.ready) > 0 && !e.resting(now) {
-		e.start(pop(&e.ready))
+		if c := pop(&e.ready); c.presumed && e.d.safeMode.Load() != nil {
+			e.held = append(e.held, c) // R10: it waited while the log proved to be too old
+		} else {
+			e.start(c)
+		}
 	}
 	e.arm(now)
 }
@@ -220,8 +224,8 @@ func (e *endpoint) call(c *call, p *participant.Registered) protocol.Event {
 }
 
 func (e *endpoint) callPrepare(c *call, p *participant.Registered) (vote participant.Vote, err error) {
-	if cause := context.Cause(c.ctx); cause != nil {
-		return 0, fmt.Errorf("not asked to prepare: %w", cause) // it waited too long in the queue
+	if err := c.ctx.Err(); err != nil {
+		return 0, fmt.Errorf("not asked to prepare: %w", err) // it waited too long in the queue
 	}
 	b, start := e.d.branch(c.t, c.number), time.Now()
 	err = guard(func() (err error) {
@@ -236,9 +240,9 @@ func (e *endpoint) callTell(c *call, p *participant.Registered) error {
 	c.t.mu.Lock()
 	values := c.t.values
 	c.t.mu.Unlock()
-	ctx, cancel := context.WithTimeout(e.d.callContext(values), e.d.config.CallTimeout)
-	defer cancel()
 	b, start, decision := e.d.branch(c.t, c.number), time.Now(), record.DecisionCommit
+	ctx := e.d.callContext(values, start.Add(e.d.config.CallTimeout))
+	defer ctx.cancel()
 	err := guard(func() error {
 		switch c.verb {
 		case protocol.EffectCommit:

@@ -160,7 +160,7 @@ func (d *DTM) register(p participant.Participant) (*participant.Registered, erro
 		e := d.endpoint(registered.Name())
 		e.attach(registered)
 		d.goroutines.Add(1)
-		go d.welcome(e, registered)
+		go d.attend(e, registered)
 	}
 	return registered, nil
 }

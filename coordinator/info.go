@@ -136,12 +136,16 @@ func (d *DTM) List(ctx context.Context, f Filter) ([]Info, error) {
 		f.Limit = defaultListLimit
 	}
 	var infos []Info
-	d.table.each(func(t *transaction) bool {
+	collect := func(t *transaction) bool {
 		if info := t.info(); f.matches(info) {
 			infos = append(infos, info)
 		}
 		return ctx.Err() == nil
-	})
+	}
+	d.table.eachLive(collect)
+	if f.Done {
+		d.table.eachEnded(collect)
+	}
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("list transactions: %w", err)
 	}

@@ -38,7 +38,8 @@ func Open(ctx context.Context, config Config) (*DTM, error) {
 	}
 	log, inheritance, err := wal.Open(ctx, config.Store, wal.Config{
 		Domain: config.Domain, Owner: config.Owner,
-		Retention: config.Retention, RetainBytes: config.RetainBytes, Forgotten: d.forgotten,
+		Retention: config.Retention, RetainBytes: config.RetainBytes, RetainAtLeast: minRetentions * config.CallTimeout, // R13
+		Forgotten: d.forgotten,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open coordinator: %w", err)
@@ -89,10 +90,11 @@ func (d *DTM) inherit(inheritance *wal.Inheritance) {
 		if t.told = s.Decision.Valid(); t.told {
 			t.decided.release()
 		}
+		d.table.put(t)
 		if t.machine.Phase() == protocol.Done {
 			t.finished.release()
+			d.table.retire(t)
 		}
-		d.table.put(t)
 		if key := requestKey(t.begun.Attributes); key != "" {
 			d.requests.put(key, t.id)
 		}
@@ -103,9 +105,7 @@ func (d *DTM) inherit(inheritance *wal.Inheritance) {
 // forgotten drops outcomes that the log has dropped (R13).
 func (d *DTM) forgotten(ids []participant.TxID) {
 	for _, id := range ids {
-		if t := d.table.remove(id); t != nil {
-			d.requests.remove(t)
-		}
+		d.requests.remove(id, d.table.remove(id))
 	}
 }
 
@@ -121,7 +121,7 @@ func (d *DTM) watchLog() {
 	err := d.Err()
 	d.logger.Error("the log failed: nothing more is sent; close the coordinator and open it anew", zap.Error(err))
 	close(d.failed)
-	d.table.each(func(t *transaction) bool {
+	d.table.eachLive(func(t *transaction) bool {
 		t.mu.Lock()
 		if t.failure == nil {
 			t.failure = err
@@ -171,7 +171,7 @@ func (d *DTM) Close(ctx context.Context) error {
 // rollBackUndecided lets the closing compete for every open decision (R2).
 func (d *DTM) rollBackUndecided() {
 	var undecided []*transaction
-	d.table.each(func(t *transaction) bool {
+	d.table.eachLive(func(t *transaction) bool {
 		switch t.phase() {
 		case protocol.Active, protocol.Sealing, protocol.Preparing:
 			undecided = append(undecided, t)

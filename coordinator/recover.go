@@ -3,7 +3,10 @@ package coordinator
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -19,6 +22,8 @@ type recovering struct {
 	mu     sync.Mutex
 	left   map[participant.TxID]struct{}
 	done   chan struct{} // closed when left is empty
+	// unsafe is closed when safe mode is entered.
+	unsafe chan struct{}
 }
 
 // add is called before anybody else knows of r.
@@ -33,6 +38,11 @@ func (r *recovering) add(t *transaction, s *record.State) {
 }
 
 func (r *recovering) finished(t *transaction) {
+	select {
+	case <-r.done:
+		return // live transactions don't wait for each other here
+	default:
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, ok := r.left[t.id]; !ok {
@@ -43,22 +53,57 @@ func (r *recovering) finished(t *transaction) {
 	}
 }
 
-// WaitRecovered waits until everything that Open found in doubt has ended. It
-// returns ErrSafeMode if that can't happen, and ctx's error with the number of
-// transactions left, for want of a participant perhaps.
+// WaitRecovered waits until everything that Open found in doubt has ended. Orphans
+// are another matter; see Orphans. It returns ErrSafeMode if the log proved to be
+// too old, whether or not something is left; what ended the coordinator, if that
+// came first; and ctx's error with the number of transactions left and the
+// participants they lack.
 func (d *DTM) WaitRecovered(ctx context.Context) error {
 	select {
 	case <-d.recovering.done:
-		return nil
-	case <-d.failed:
-		return d.Err()
-	case <-d.orphans.safe():
-		return d.safeModeError()
+	case <-d.recovering.unsafe:
+	case <-d.ctx.Done():
 	case <-ctx.Done():
-		d.recovering.mu.Lock()
-		defer d.recovering.mu.Unlock()
-		return fmt.Errorf("%d transactions of former coordinators are still in doubt: %w", len(d.recovering.left), context.Cause(ctx))
 	}
+	// Several may be true.
+	switch {
+	case d.safeMode.Load() != nil:
+		return d.safeModeError()
+	case d.recovering.ended():
+		return nil
+	case d.ctx.Err() != nil:
+		return context.Cause(d.ctx)
+	}
+	return fmt.Errorf("%s: %w", d.recovering.describe(d.missing()), context.Cause(ctx))
+}
+
+func (r *recovering) ended() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.left) == 0
+}
+
+func (r *recovering) describe(missing []string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := fmt.Sprintf("%d transactions of former coordinators are still in doubt", len(r.left))
+	if len(missing) > 0 {
+		s += fmt.Sprintf(" (not registered: %s)", strings.Join(missing, ", "))
+	}
+	return s
+}
+
+// missing names the participants that nobody has registered.
+func (d *DTM) missing() (names []string) {
+	for _, e := range d.allEndpoints() {
+		e.mu.Lock()
+		if e.registered == nil {
+			names = append(names, e.name)
+		}
+		e.mu.Unlock()
+	}
+	slices.Sort(names)
+	return names
 }
 
 // recover carries out the plan for what Open found (R11), in the background.
@@ -66,7 +111,7 @@ func (d *DTM) recover() {
 	plan := recovery.NewPlan(d.recovering.states)
 	d.recovering.states = nil
 	d.recovering.done = make(chan struct{})
-	d.orphans.init()
+	d.recovering.unsafe = make(chan struct{})
 	if len(d.recovering.left) == 0 {
 		close(d.recovering.done)
 	}
@@ -76,7 +121,7 @@ func (d *DTM) recover() {
 			zap.Int("told_again", len(plan.Resend)), zap.Int("rolled_back", len(plan.RollBack)), zap.Int("asked", len(plan.Ask)))
 	}
 	free := d.gate(plan)
-	d.goroutines.Add(2)
+	d.goroutines.Add(1)
 	go func() {
 		defer d.goroutines.Done()
 		for _, s := range plan.Resend { // R10: a logged decision may go at once
@@ -84,26 +129,35 @@ func (d *DTM) recover() {
 		}
 		d.inParallel(free, d.resume)
 	}()
-	go d.sweepForever()
-	for _, e := range d.allEndpoints() {
-		if e.registered != nil {
-			d.goroutines.Add(1)
-			go d.welcome(e, e.registered)
-		}
+	for _, p := range d.registry.All() {
+		d.goroutines.Add(1)
+		go d.attend(d.endpoint(p.Name()), p)
 	}
 }
 
 // gate lets the transactions that rest on absence wait for the first of their
-// participants whose list was read (R10), and returns those that have none.
+// participants whose list was read (R10). One without branches may have had some
+// in a newer log: it waits for the first participant of all. It returns those that
+// nobody's list could say more about.
 func (d *DTM) gate(plan recovery.Plan) (free []*transaction) {
+	var listed []*endpoint
+	for _, p := range d.registry.All() {
+		listed = append(listed, d.endpoint(p.Name()))
+	}
 	for _, states := range [][]*record.State{plan.RollBack, plan.Ask} {
 		for _, s := range states {
 			t := d.table.get(s.Tx)
-			if len(t.branches) == 0 {
-				free = append(free, t)
-			}
 			for _, b := range t.branches {
 				b.endpoint.inherited = append(b.endpoint.inherited, t)
+			}
+			switch {
+			case len(t.branches) > 0:
+			case len(listed) == 0:
+				free = append(free, t)
+			default:
+				for _, e := range listed {
+					e.inherited = append(e.inherited, t)
+				}
 			}
 		}
 	}
@@ -112,13 +166,33 @@ func (d *DTM) gate(plan recovery.Plan) (free []*transaction) {
 
 func (d *DTM) resume(t *transaction) { d.decideBy(t, protocol.Resumed()) }
 
-// welcome reads the list of a participant that is new in this run and then lets
-// rollbacks by absence go to it (R10). A participant that does not answer is asked
-// again until it does; others don't wait for it.
-func (d *DTM) welcome(e *endpoint, p *participant.Registered) {
+// attend welcomes a participant that is new in this run, and then sweeps it for
+// orphans every SweepInterval. Each participant has its own goroutine for it: one
+// whose list hangs delays no other (R6).
+func (d *DTM) attend(e *endpoint, p *participant.Registered) {
 	defer d.goroutines.Done()
+	if !d.welcome(e, p) || p.Lister == nil {
+		return
+	}
+	s := sweeper{d: d, p: p}
+	ticker := time.NewTicker(d.config.SweepInterval)
+	defer ticker.Stop()
+	for {
+		s.sweep()
+		select {
+		case <-ticker.C:
+		case <-d.ctx.Done():
+			return
+		}
+	}
+}
+
+// welcome reads the participant's list and then lets rollbacks by absence go to it
+// (R10). A participant that does not answer is asked again until it does. It
+// returns false if the coordinator ends first.
+func (d *DTM) welcome(e *endpoint, p *participant.Registered) bool {
 	for failures := 0; p.Lister != nil; failures++ {
-		listing, err := d.list(p)
+		listing, err := d.list(d.ctx, p)
 		if err == nil {
 			d.examine(p.Name(), listing)
 			break
@@ -127,22 +201,32 @@ func (d *DTM) welcome(e *endpoint, p *participant.Registered) {
 			d.logger.Warn("participant can't be listed; what rests on its list waits", zap.String("participant", p.Name()), zap.Error(err))
 		}
 		if !d.pause(d.backoff(failures)) {
-			return
+			return false
 		}
 	}
-	if d.safeMode.Load() != nil {
-		return // R10: nothing is rolled back by absence
-	}
-	d.inParallel(e.letPresumed(), d.resume)
-	d.kickSweep()
+	d.inParallel(e.letPresumed(), d.presume)
+	return true
 }
 
-func (d *DTM) list(p *participant.Registered) (l participant.Listing, err error) {
-	ctx, cancel := context.WithTimeout(d.ctx, d.config.CallTimeout)
+// presume lets go on what rests on absence.
+func (d *DTM) presume(t *transaction) {
+	if d.safeMode.Load() == nil { // R10: one proof anywhere, at any time
+		d.resume(t)
+	}
+}
+
+// list reads what a participant has of the domain. What else it returns is none of
+// ours to judge (R10).
+func (d *DTM) list(ctx context.Context, p *participant.Registered) (l participant.Listing, err error) {
+	ctx, cancel := context.WithTimeout(ctx, d.config.CallTimeout)
 	defer cancel()
+	defer context.AfterFunc(d.ctx, cancel)()
 	err = guard(func() (err error) {
 		l, err = p.Lister.List(ctx, d.config.Domain)
 		return err
+	})
+	l.Prepared = slices.DeleteFunc(slices.Clone(l.Prepared), func(b participant.Branch) bool {
+		return b.Domain != d.config.Domain || b.Number < 0 || b.Number >= participant.MaxBranches
 	})
 	return l, err
 }
@@ -154,7 +238,7 @@ func (d *DTM) examine(name string, l participant.Listing) {
 	if proof == "" || !d.safeMode.CompareAndSwap(nil, &proof) {
 		return
 	}
-	d.orphans.enterSafeMode()
+	close(d.recovering.unsafe)
 	d.logger.Error("safe mode: logged decisions are delivered, nothing is begun, and nothing is rolled back by absence, until an operator has compared log and participants", zap.String("proof", proof))
 	d.config.Trace.safeMode(proof)
 }

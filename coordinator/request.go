@@ -48,14 +48,14 @@ func (r *requests) put(key string, id participant.TxID) {
 	r.byID[key] = id
 }
 
-func (r *requests) remove(t *transaction) {
-	key := requestKey(t.begun.Attributes)
+func (r *requests) remove(id participant.TxID, attributes record.Attributes) {
+	key := requestKey(attributes)
 	if key == "" {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.byID[key] == t.id {
+	if r.byID[key] == id {
 		delete(r.byID, key)
 	}
 }

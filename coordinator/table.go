@@ -4,25 +4,29 @@ import (
 	"sync"
 
 	"github.com/assent-tm/assent/participant"
+	"github.com/assent-tm/assent/wal/record"
 )
 
 const shardCount = 64
 
-// table holds the transactions the coordinator knows, live and retained, by id.
-// It is split so that clients don't wait for each other.
+// table holds the transactions the coordinator knows, by id: live ones, and what
+// is retained of those that have ended. It is split so that clients don't wait for
+// each other.
 type table struct {
 	shards [shardCount]shard
 }
 
 type shard struct {
-	mu   sync.RWMutex
-	byID map[participant.TxID]*transaction
+	mu    sync.RWMutex
+	live  map[participant.TxID]*transaction
+	ended map[participant.TxID]retained
 }
 
 func newTable() *table {
 	t := &table{}
 	for i := range t.shards {
-		t.shards[i].byID = make(map[participant.TxID]*transaction)
+		t.shards[i].live = make(map[participant.TxID]*transaction)
+		t.shards[i].ended = make(map[participant.TxID]retained)
 	}
 	return t
 }
@@ -33,43 +37,91 @@ func (t *table) shard(id participant.TxID) *shard {
 	return &t.shards[id.UUID[len(id.UUID)-1]%shardCount]
 }
 
+// get returns the transaction with this id, nil if there is none. One that has
+// ended is made anew of what is retained.
 func (t *table) get(id participant.TxID) *transaction {
 	s := t.shard(id)
 	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.byID[id]
+	tx, r := s.live[id], retained{}
+	ended := false
+	if tx == nil {
+		r, ended = s.ended[id]
+	}
+	s.mu.RUnlock()
+	if ended {
+		return r.revive(id)
+	}
+	return tx
 }
 
 func (t *table) put(tx *transaction) {
 	s := t.shard(tx.id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.byID[tx.id] = tx
+	s.live[tx.id] = tx
 }
 
-func (t *table) remove(id participant.TxID) *transaction {
+// retire replaces a transaction that is done by what is retained of it, unless
+// that was forgotten already.
+func (t *table) retire(tx *transaction) {
+	r := tx.retain()
+	s := t.shard(tx.id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.live[tx.id] == tx {
+		delete(s.live, tx.id)
+		s.ended[tx.id] = r
+	}
+}
+
+// remove forgets a transaction and returns the attributes it had.
+func (t *table) remove(id participant.TxID) record.Attributes {
 	s := t.shard(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	tx := s.byID[id]
-	delete(s.byID, id)
-	return tx
+	attributes := s.ended[id].attributes
+	if tx := s.live[id]; tx != nil {
+		attributes = tx.begun.Attributes
+	}
+	delete(s.live, id)
+	delete(s.ended, id)
+	return attributes
 }
 
-// each calls fn for every transaction until fn returns false. Transactions that
-// come or go meanwhile may be missed; fn is called without a lock.
-func (t *table) each(fn func(*transaction) bool) {
+// eachLive calls fn for every transaction that has not been retired, until fn
+// returns false. Transactions that come or go meanwhile may be missed; fn is called
+// without a lock.
+func (t *table) eachLive(fn func(*transaction) bool) {
 	var batch []*transaction
 	for i := range t.shards {
 		s := &t.shards[i]
 		batch = batch[:0]
 		s.mu.RLock()
-		for _, tx := range s.byID {
+		for _, tx := range s.live {
 			batch = append(batch, tx)
 		}
 		s.mu.RUnlock()
 		for _, tx := range batch {
 			if !fn(tx) {
+				return
+			}
+		}
+	}
+}
+
+// eachEnded calls fn for every transaction that is retained, as eachLive.
+func (t *table) eachEnded(fn func(*transaction) bool) {
+	var ids []participant.TxID
+	for i := range t.shards {
+		s := &t.shards[i]
+		ids = ids[:0]
+		s.mu.RLock()
+		for id := range s.ended {
+			ids = append(ids, id)
+		}
+		s.mu.RUnlock()
+		for _, id := range ids {
+			if tx := t.get(id); tx != nil && !fn(tx) {
 				return
 			}
 		}

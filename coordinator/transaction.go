@@ -27,13 +27,13 @@ type transaction struct {
 	branches []branch
 	// values are those of the context that asked for the decision, for the
 	// participants' calls.
-	values        context.Context
-	timer         *time.Timer
-	cancelPrepare context.CancelFunc
-	decided       latch // the decision holds, or the log failed
-	finished      latch // every branch has ended, or the log failed
-	told          bool  // decided was counted, logged and traced
-	failure       error // why the machine was stopped
+	values   context.Context
+	timer    *time.Timer
+	prepare  *callContext // of the calls of Prepare
+	decided  latch        // the decision holds, or the log failed
+	finished latch        // every branch has ended, or the log failed
+	told     bool         // decided was counted, logged and traced
+	failure  error        // why the machine was stopped
 }
 
 // branch is the driver's side of one branch.
@@ -105,16 +105,6 @@ func (d *DTM) branchLocked(t *transaction, number int) participant.Branch {
 	return participant.Branch{
 		Domain: d.config.Domain, Tx: t.id, Epoch: t.epoch, Number: number,
 		Participant: t.branches[number].endpoint.name, Deadline: t.deadline, Data: t.branches[number].data,
-	}
-}
-
-// slim lets go of what a transaction needs only until it is done.
-func (t *transaction) slim() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.values, t.timer, t.cancelPrepare = nil, nil, nil
-	for i := range t.branches {
-		t.branches[i].data = nil
 	}
 }
 

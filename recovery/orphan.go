@@ -18,18 +18,19 @@ const (
 	Leave Verdict = 1 + iota
 	// TellCommit: a retained outcome says committed.
 	TellCommit
-	// TellRollback: a retained outcome says rolled back, or the transaction is
-	// unknown and above its term's mark, and so never reached a decision (R3, R13).
+	// TellRollback: a retained outcome says rolled back.
 	TellRollback
+	// TellPresumed: the transaction is unknown and above its term's mark, and so
+	// never reached a decision: it is rolled back (R3, R13).
+	TellPresumed
 	// Forgotten: the transaction is at or below its term's mark. It may have
 	// committed; it is listed and left to an operator (R13).
 	Forgotten
 	// ForeignTerm: its term is not in this log's list. It is another log's branch
 	// and never touched (R10).
 	ForeignTerm
-	// LogTooOld: the branch is above the highest id that the log knows of its
-	// term: the log is older than its participants (R10). Nothing is rolled back
-	// by absence any more.
+	// LogTooOld: the log does not know the transaction, and is known to be older
+	// than its participants: nothing is rolled back by absence (R10).
 	LogTooOld
 )
 
@@ -41,6 +42,8 @@ func (v Verdict) String() string {
 		return "commit"
 	case TellRollback:
 		return "roll back"
+	case TellPresumed:
+		return "roll back as never decided"
 	case Forgotten:
 		return "forgotten"
 	case ForeignTerm:
@@ -62,11 +65,14 @@ type Orphan struct {
 
 // Log is what the judgement needs of the log and of the coordinator's table.
 type Log interface {
-	// Outcome returns whether the transaction is known, and its decision if that
-	// is durable; live says that it may still have branches to be told.
-	Outcome(participant.TxID) (d record.Decision, live, known bool)
+	// Outcome returns whether the branch's transaction is known, and its decision
+	// if that is durable; live says that the drive loop has yet to end the branch.
+	Outcome(participant.Branch) (d record.Decision, live, known bool)
 	// Marks returns the marks of a term of this log, and whether it is one.
 	Marks(participant.Term) (record.TermMarks, bool)
+	// TooOld returns the proof that the log is older than its participants, "" if
+	// none was found.
+	TooOld() string
 }
 
 // Judge says what becomes of one prepared branch. It must have been listed before
@@ -77,7 +83,7 @@ func Judge(b participant.Branch, log Log) (Verdict, string) {
 		return ForeignTerm, fmt.Sprintf("term %s was never opened in this log: another log's coordinator owns the branch", b.Tx.Term)
 	}
 	// R10, R13: retained outcomes come first.
-	decision, live, known := log.Outcome(b.Tx)
+	decision, live, known := log.Outcome(b)
 	switch {
 	case known && live:
 		return Leave, "its transaction is live"
@@ -89,10 +95,12 @@ func Judge(b participant.Branch, log Log) (Verdict, string) {
 		return Leave, "its transaction is undecided"
 	case above(b.Tx.UUID, marks.Highest):
 		return LogTooOld, fmt.Sprintf("the log knows ids of term %s only up to %s", b.Tx.Term, participant.TxID{Term: b.Tx.Term, UUID: marks.Highest})
-	case above(b.Tx.UUID, marks.Mark):
-		return TellRollback, "no decision was ever made for its transaction"
-	default:
+	case !above(b.Tx.UUID, marks.Mark):
 		return Forgotten, "the outcome of its transaction was forgotten: it may have committed"
+	case log.TooOld() != "":
+		return LogTooOld, "the log has no decision for its transaction, but may have lost it: " + log.TooOld()
+	default:
+		return TellPresumed, "no decision was ever made for its transaction"
 	}
 }
 

@@ -54,7 +54,7 @@ type Config struct {
 	Retention time.Duration
 	// RetainBytes bounds the segments that are kept for outcomes: beyond it they
 	// are forgotten before their Retention ends. 0 means 64 MiB. Live
-	// transactions may take the log beyond it, to 4 MiB or twice their own size.
+	// transactions may take the log beyond it, to 4 MiB or three times their own size.
 	RetainBytes int64
 	// RetainAtLeast is how long an outcome is kept even beyond RetainBytes; 0
 	// means no time.

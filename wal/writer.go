@@ -139,16 +139,17 @@ func (l *Log) write(ctx context.Context) error {
 	}
 	for attempt, pause := 0, repeatAfter; ; attempt++ {
 		err := l.append(ctx, seq, data, drop)
-		if err == nil {
+		switch {
+		case err == nil:
 			return nil
-		}
-		if errors.Is(err, ErrFenced) && attempt == 0 {
+		case errors.Is(err, ErrFenced) && attempt == 0:
 			return fmt.Errorf("append segment %d to log term %s: %w", seq, l.Term(), err)
-		}
-		if !errors.Is(err, ErrRepeat) || !sleep(ctx, pause) {
-			// The cause is text only: an error that Is ErrFenced means not written,
-			// which is not known here.
+		case errors.Is(err, ErrFenced):
+			// The cause is text only: what Is ErrFenced was not written, and of the
+			// earlier attempts that is not known.
 			return fmt.Errorf("append segment %d to log term %s: %w: %v", seq, l.Term(), ErrUnknown, err)
+		case !errors.Is(err, ErrRepeat) || !sleep(ctx, pause):
+			return fmt.Errorf("append segment %d to log term %s: %w: %w", seq, l.Term(), ErrUnknown, err)
 		}
 		pause = min(2*pause, repeatAtMost)
 	}

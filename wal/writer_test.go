@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -97,6 +98,9 @@ func TestForcedAppendsShareOneWrite(t *testing.T) {
 
 // Callers that the last write woke all get into the next one.
 func TestTheWriterLetsABatchSettle(t *testing.T) {
+	// On one processor it is the scheduler's queue, not luck, that decides who runs
+	// before the writer.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	const callers, rounds = 64, 50
 	store := newGated(waltest.NewMemory())
 	log, _ := openStore(t, store, config)
@@ -110,8 +114,7 @@ func TestTheWriterLetsABatchSettle(t *testing.T) {
 		})
 	}
 	all.Wait()
-	// Without settling it takes one write for every few callers.
-	require.Less(t, store.count(), 4*rounds)
+	require.Less(t, store.count(), 2*rounds)
 }
 
 func TestLazyRecordsRideWithForcedOnes(t *testing.T) {

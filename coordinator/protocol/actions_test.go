@@ -29,12 +29,9 @@ const (
 	loseRequest
 	loseAnswer
 	doubleRequest
-	doubleAnswer
 	delayRequest // the caller gives up first
-	delayAnswer
-	cancelCall // the caller gave up because its vote does not matter any more
+	cancelCall   // the caller gave up because the vote does not matter any more
 	arriveAstray
-	arriveEcho
 	decideAlone
 	forgetBranch
 	recallBranch
@@ -55,7 +52,7 @@ func (w *world) actions(all []action) (_ []action, progress int) {
 		w.goOn(add)
 	}
 	progress = len(all)
-	if w.left[crash] > 0 && !w.gone && !w.poisoned {
+	if w.left[crash] > 0 && !w.gone && !w.poisoned && w.m.phase != Done {
 		for prefix := range w.prefixes() {
 			add(crashNow, 0, prefix)
 		}
@@ -108,26 +105,26 @@ func (w *world) goOn(add func(v verb, branch, choice int)) {
 	}
 }
 
+// mishapsOf adds what may befall a branch. An answer that comes twice or late is
+// not among it: checkEchoes tries that in every state.
 func (w *world) mishapsOf(i int, add func(v verb, branch, choice int)) {
 	b := &w.branches[i]
-	faults := [...]struct {
-		mishap          mishap
-		request, answer verb
-	}{{lost, loseRequest, loseAnswer}, {doubled, doubleRequest, doubleAnswer}, {late, delayRequest, delayAnswer}}
-	for _, f := range faults {
-		switch {
-		case b.call == 0 || w.left[f.mishap] == 0:
-		case !b.answered && (b.call == callPrepare || f.mishap != lost): // losing a repeated request changes nothing
-			add(f.request, i, 0)
-		case b.answered && (b.echo == 0 || f.mishap == lost):
-			add(f.answer, i, 0)
+	if b.call != 0 && !b.answered {
+		if w.left[lost] > 0 && b.call == callPrepare { // losing a repeated request changes nothing
+			add(loseRequest, i, 0)
 		}
+		if w.left[doubled] > 0 && b.astray&(1<<b.call) == 0 {
+			add(doubleRequest, i, 0)
+		}
+		if w.left[late] > 0 && b.call == callPrepare { // for a repeated one that is the same as doubled
+			add(delayRequest, i, 0)
+		}
+	}
+	if b.call != 0 && w.left[lost] > 0 && (b.answered || b.atOnce()) {
+		add(loseAnswer, i, 0)
 	}
 	if b.cancelled {
 		add(cancelCall, i, 0)
-	}
-	if b.echo != 0 {
-		add(arriveEcho, i, 0)
 	}
 	for c := callPrepare; c <= callForget; c++ {
 		if b.astray&(1<<c) == 0 {
@@ -161,13 +158,9 @@ func (w *world) do(a action) {
 		w.commit = true
 		w.feed(CommitRequested())
 	case callForRollback:
-		w.left[rollbackCall]--
-		w.excused = true
-		w.feed(RollbackRequested(record.CauseRequested, ""))
+		w.request(rollbackCall, RollbackRequested(record.CauseRequested, ""))
 	case timeOut:
-		w.left[deadline]--
-		w.excused = true
-		w.feed(DeadlinePassed(""))
+		w.request(deadline, DeadlinePassed(""))
 	case flush:
 		w.flush()
 	case failAppend:
@@ -185,7 +178,7 @@ func (w *world) do(a action) {
 		w.branches[i].is = condition(a.choice)
 	case forgetBranch:
 		w.left[amnesia]--
-		w.branches[i].is = amnesiac
+		w.branches[i].is, w.excused = amnesiac, true
 	case recallBranch:
 		w.branches[i].is = prepared
 	default:
@@ -194,30 +187,43 @@ func (w *world) do(a action) {
 	w.checkState()
 }
 
+// request feeds what asks for a rollback. One that changes nothing costs nothing, so
+// that it is tried again in every later state.
+func (w *world) request(m mishap, ev Event) {
+	before, excused := w.m, w.excused
+	w.excused = true
+	w.feed(ev)
+	if w.m.phase == before.phase && w.m.decision == before.decision && w.m.pending == before.pending {
+		w.excused = excused
+		return
+	}
+	w.left[m]--
+}
+
 func (w *world) message(a action, i int, b *branch) {
 	switch a.verb {
 	case arrive:
-		b.answered, b.answer = true, w.receive(i, b.call, int(a.choice))
+		b.answer = w.receive(i, b.call, int(a.choice))
+		if b.answered = !b.atOnce(); !b.answered {
+			w.returnCall(i, b.answer)
+		}
 	case answerArrives:
 		w.returnCall(i, b.answer)
-	case loseRequest, loseAnswer:
+	case loseRequest:
 		w.left[lost]--
+		w.giveUp(i)
+	case loseAnswer:
+		w.left[lost]--
+		if b.atOnce() {
+			w.receive(i, b.call, 0)
+		}
 		w.giveUp(i)
 	case doubleRequest:
 		w.left[doubled]--
 		b.astray |= 1 << b.call
-		b.answered, b.answer = true, w.receive(i, b.call, 0)
-	case doubleAnswer:
-		w.left[doubled]--
-		b.echo, b.echoed = b.call, b.answer
-		w.returnCall(i, b.answer)
 	case delayRequest:
 		w.left[late]--
 		b.astray |= 1 << b.call
-		w.giveUp(i)
-	case delayAnswer:
-		w.left[late]--
-		b.echo, b.echoed = b.call, b.answer
 		w.giveUp(i)
 	case cancelCall:
 		w.giveUp(i)
@@ -225,14 +231,15 @@ func (w *world) message(a action, i int, b *branch) {
 		c := call(a.choice & 15)
 		b.astray &^= 1 << c
 		w.receive(i, c, int(a.choice>>4))
-	case arriveEcho:
-		c := b.echo
-		b.echo = 0
-		w.hear(i, c, b.echoed)
 	default:
 		panic(fmt.Sprintf("action %d", a.verb))
 	}
 }
+
+// atOnce: the answer to Commit and Rollback is heard when the participant acts.
+// Nothing that happens in between could tell the difference, but for the answer's
+// loss, and a crash, which leaves the request astray.
+func (b *branch) atOnce() bool { return b.call == callCommit || b.call == callRollback }
 
 // returnCall ends the call in flight with an answer. What is not acknowledged is
 // called again (R6), unless the log has failed (R5).
@@ -292,12 +299,10 @@ func (w *world) describe(a action) string {
 	case arriveAstray:
 		c := call(a.choice & 15)
 		return fmt.Sprintf("an old %s reaches participant %d%s", c, i, w.picks(i, c, int(a.choice>>4)))
-	case arriveEcho:
-		return fmt.Sprintf("the answer of participant %d to %s arrives again", i, b.echo)
 	default:
 		what := [...]string{
-			answerArrives: "arrives", loseRequest: "is lost", loseAnswer: "is lost", doubleRequest: "arrives, and will again",
-			doubleAnswer: "arrives, and will again", delayRequest: "will arrive late", delayAnswer: "will arrive late", cancelCall: "is not waited for",
+			answerArrives: "arrives", loseRequest: "is lost", loseAnswer: "is lost", doubleRequest: "will arrive twice",
+			delayRequest: "will arrive after its time", cancelCall: "is not waited for",
 		}[a.verb]
 		if slices.Contains([]verb{loseRequest, doubleRequest, delayRequest, cancelCall}, a.verb) {
 			return fmt.Sprintf("%s to participant %d %s", b.call, i, what)

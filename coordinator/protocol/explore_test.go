@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"bytes"
 	"fmt"
 	"hash/maphash"
 	"strings"
@@ -67,6 +68,7 @@ func explore(s *setting, watch func(before, after *world)) exploration {
 func (k *walk) widen(level []place) (next []place) {
 	var actions []action
 	var key []byte
+	var spare *world
 	for n, p := range level {
 		level[n].world = nil
 		var progress int
@@ -75,7 +77,8 @@ func (k *walk) widen(level []place) (next []place) {
 			k.end(p)
 		}
 		for _, a := range actions {
-			w := p.world.clone()
+			w := p.world.copyTo(spare)
+			spare = nil
 			w.do(a)
 			k.steps++
 			if k.watch != nil {
@@ -87,6 +90,7 @@ func (k *walk) widen(level []place) (next []place) {
 			}
 			print := w.fingerprint(key[:0])
 			if _, seen := k.seen[print]; seen {
+				spare = w
 				continue
 			}
 			k.seen[print] = struct{}{}
@@ -162,55 +166,78 @@ func (w *world) fingerprint(key []byte) [2]uint64 {
 	return [2]uint64{maphash.Bytes(seedA, key), maphash.Bytes(seedB, key)}
 }
 
-// encode writes down all that the future of the world depends on.
+// encode writes down all that the future of the world depends on. Branches are
+// written in the order of what is known of them: worlds that differ only in which
+// branch has which number count once.
 func (w *world) encode(key []byte) []byte {
 	m := &w.m
-	key = append(key, byte(m.phase), byte(m.decision), byte(m.pending.cause), bits(m.inherited, m.deciding.Presumed, w.gone, w.poisoned, w.commit, w.excused, w.undecided),
-		byte(w.lives), byte(w.joined), byte(w.told), byte(w.known), byte(len(m.branches)), byte(len(w.durable)), byte(len(w.pending)))
+	decided := w.onDisk.decision.Valid() // then AC4 has no question left
+	key = append(key, byte(m.phase), byte(m.decision), byte(m.deciding.Decision), bits(m.pending.cause != 0, m.inherited),
+		bits(w.gone, w.poisoned, w.commit, w.excused || decided, w.undecided, w.lives > 1),
+		byte(w.joined), byte(w.told), byte(w.known), byte(len(m.branches)), byte(len(w.pending)), byte(w.onDisk.decision),
+		bits(w.onDisk.begun, w.onDisk.preparing, w.onDisk.delegated, w.onDisk.completed))
 	for _, n := range w.left {
 		key = append(key, byte(n))
 	}
-	for _, b := range m.branches {
-		key = append(key, bits(b.Asked, b.Answered, b.Hazard), byte(b.Vote), byte(b.Outcome))
-	}
-	for i := range w.joined {
-		b := &w.branches[i]
-		key = append(key, byte(b.is), byte(b.word), bits(b.promised, b.heard, b.answered, b.cancelled), byte(b.call), b.astray, byte(b.echo))
-		if b.answered {
-			key = append(key, byte(b.answer))
-		}
-		if b.echo != 0 {
-			key = append(key, byte(b.echoed))
-		}
-	}
-	for _, r := range w.durable {
-		key = encodeRecord(key, r)
+	order := w.encodeBranches()
+	var place [maxBranches]byte
+	for n, b := range order[:w.joined] {
+		key = append(key, b[:len(b)-1]...)
+		place[b[len(b)-1]] = byte(n)
 	}
 	for _, p := range w.pending {
 		key = append(key, byte(len(p.records)), bits(p.forced))
 		for _, r := range p.records {
-			key = encodeRecord(key, r)
+			key = encodeRecord(key, r, &place)
 		}
 	}
 	return key
 }
 
-func encodeRecord(key []byte, r record.Record) []byte {
+// encodedBranch ends in the branch's number.
+type encodedBranch [11]byte
+
+// encodeBranches writes what the participant, the network, the machine and the log
+// know of each branch. The log's part is what its records say together: their
+// order does not matter, as the tests of package record show.
+func (w *world) encodeBranches() (all [maxBranches]encodedBranch) {
+	for i := range w.joined {
+		b := &w.branches[i]
+		all[i] = encodedBranch{
+			byte(b.is), byte(b.word), bits(b.answered, b.cancelled, w.oracle && b.promised, w.oracle && b.heard), byte(b.call), b.astray,
+			byte(w.onDisk.votes[i]), byte(w.onDisk.outcomes[i]), bits(i < w.onDisk.enlisted),
+		}
+		if b.answered {
+			all[i][2] |= byte(b.answer) << 4
+		}
+		if i < len(w.m.branches) {
+			m := &w.m.branches[i]
+			all[i][8] = byte(m.Vote)<<4 | byte(m.Outcome)
+			all[i][9] = bits(m.Asked, m.Answered, m.Hazard, true)
+		}
+		all[i][10] = byte(i)
+		for j := i; j > 0 && bytes.Compare(all[j][:], all[j-1][:]) < 0; j-- {
+			all[j], all[j-1] = all[j-1], all[j]
+		}
+	}
+	return all
+}
+
+// encodeRecord leaves out what is for people only: causes and reasons.
+func encodeRecord(key []byte, r record.Record, place *[maxBranches]byte) []byte {
 	key = append(key, byte(r.Kind()))
 	switch r := r.(type) {
 	case record.Enlisted:
-		key = append(key, byte(r.Number))
+		key = append(key, place[r.Number])
 	case record.Decided:
-		key = append(key, byte(r.Decision), bits(r.Presumed), byte(r.Cause), byte(r.By+1), byte(len(r.Votes)))
-		for _, v := range r.Votes {
-			key = append(key, byte(v))
+		var votes [maxBranches]byte
+		for i, v := range r.Votes {
+			votes[place[i]] = byte(v)
 		}
+		key = append(key, byte(r.Decision))
+		key = append(key, votes[:]...)
 	case record.Heuristic:
-		key = append(key, byte(r.Number), byte(r.Outcome))
-	case record.Carried: // seeded bugs write it
-		for _, b := range r.State.Branches {
-			key = append(key, byte(b.Vote))
-		}
+		key = append(key, place[r.Number], byte(r.Outcome))
 	}
 	return key
 }
@@ -231,14 +258,48 @@ const (
 	fails = participant.Vote(0)
 )
 
+var allVotes = []participant.Vote{yes, none, no, fails}
+
 var worlds = []struct {
 	setting
 	short                        bool
 	states, steps, ends, orphans int
 }{
 	{
-		setting: setting{name: "2 branches, everything but one crash", branches: 2, votes: []participant.Vote{yes, none, no, fails},
-			budget: budget{crash: 1, lost: 1, doubled: 1, late: 1, failedAppend: 1, rollbackCall: 1, deadline: 1}},
+		setting: setting{name: "A 2 branches", branches: 2, votes: []participant.Vote{yes, none, no, fails},
+			budget: budget{crash: 2, lost: 1, doubled: 1, late: 1, failedAppend: 1, rollbackCall: 1, deadline: 1}},
+	},
+	{
+		setting: setting{name: "B 2 branches heuristics", branches: 2, votes: []participant.Vote{yes, none, no, fails},
+			budget: budget{crash: 2, lost: 1, doubled: 1, late: 1, failedAppend: 1, rollbackCall: 1, deadline: 1, alone: 1, amnesia: 1}},
+	},
+	{
+		setting: setting{name: "C 3 branches", branches: 3, votes: []participant.Vote{yes, none, no, fails},
+			budget: budget{crash: 2, lost: 1, doubled: 1, late: 1, failedAppend: 1, deadline: 1, rollbackCall: 1}},
+	},
+	{
+		setting: setting{name: "C1 3 branches", branches: 3, votes: []participant.Vote{yes, none, no, fails},
+			budget: budget{crash: 1, lost: 1, doubled: 1, late: 1, failedAppend: 1, deadline: 1, rollbackCall: 1}},
+	},
+	{
+		setting: setting{name: "C2 3 branches", branches: 3, votes: []participant.Vote{yes, none, no, fails},
+			budget: budget{crash: 1, lost: 1, deadline: 1, alone: 1, amnesia: 1}},
+	},
+	{
+		setting: setting{name: "C3 3 branches", branches: 3, votes: []participant.Vote{yes, none, no, fails},
+			budget: budget{crash: 2, lost: 1, failedAppend:1, alone: 1}},
+	},
+	{
+		setting: setting{name: "D one-phase", branches: 1, onePhase: true, votes: []participant.Vote{yes, none, no, fails},
+			budget: budget{crash: 2, lost: 1, doubled: 1, late: 1, failedAppend: 1, rollbackCall: 1, deadline: 1, alone: 1, amnesia: 1}},
+	},
+	{
+		setting: setting{name: "E one", branches: 1, votes: []participant.Vote{yes, none, no, fails},
+			budget: budget{crash: 2, lost: 1, doubled: 1, late: 1, failedAppend: 1, rollbackCall: 1, deadline: 1, alone: 1, amnesia: 1}},
+	},
+	{
+		setting: setting{name: "F none", branches: 0,
+			budget: budget{crash: 2, lost: 1, doubled: 1, late: 1, failedAppend: 1, rollbackCall: 1, deadline: 1, alone: 1, amnesia: 1}},
 	},
 }
 

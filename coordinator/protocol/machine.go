@@ -338,7 +338,7 @@ func (m *Machine) acknowledged(ev Event) []Effect {
 	case Telling:
 		b.Outcome = ev.Outcome
 		var effects []Effect
-		if ev.Outcome.Heuristic() {
+		if ev.Outcome.Heuristic() || b.Hazard { // the log has the suspicion: this settles it
 			effects = []Effect{appendForced(record.Heuristic{Tx: m.tx, Number: ev.Branch, Outcome: ev.Outcome, Reason: record.Reason(ev.Reason)})}
 		}
 		return append(effects, m.completeIfEnded()...)

@@ -18,7 +18,9 @@ func (m *Machine) Outcome() participant.Outcome {
 	var followed, against, hazard bool
 	for _, b := range m.branches {
 		switch {
-		case b.Vote == participant.VoteReadOnly:
+		case b.Vote == participant.VoteReadOnly && m.decision == record.DecisionCommit:
+			// Left after phase one. Under a rollback it counts as one that followed: the
+			// vote may have come after the decision, and then the log does not have it.
 		case b.Outcome == participant.OutcomeHeuristicMixed:
 			return participant.OutcomeHeuristicMixed
 		case b.Outcome == participant.OutcomeHeuristicHazard, b.Hazard && !b.Outcome.Valid():

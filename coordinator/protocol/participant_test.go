@@ -61,11 +61,8 @@ type branch struct {
 	answer    answer
 	cancelled bool
 	// astray are requests, by call, that may arrive at any time or never, and whose
-	// answer nobody reads. echo is an answer that will come a second time, or
-	// after it was given up.
+	// answer nobody reads.
 	astray uint8
-	echo   call
-	echoed answer
 }
 
 // answer is a vote, to Prepare, or an index of answers.

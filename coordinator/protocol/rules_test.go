@@ -244,6 +244,37 @@ func (w *world) checkState() {
 	if w.m.phase == Stopped && !w.poisoned {
 		w.violate("R5", "the machine stopped though the log is well")
 	}
+	w.checkEchoes()
+}
+
+// checkEchoes lets every answer that was heard come a second time, and every vote
+// that was given up come late after all: the machine takes no notice.
+func (w *world) checkEchoes() {
+	if w.gone {
+		return
+	}
+	m := w.m
+	for i := range m.branches {
+		b := m.branches[i]
+		if b.Answered {
+			w.ignored(&m, Voted(i, participant.VotePrepared, ""))
+			w.ignored(&m, Voted(i, participant.VoteRefused, ""))
+		}
+		if b.Outcome.Valid() {
+			w.ignored(&m, Acknowledged(i, b.Outcome, ""))
+			w.ignored(&m, Hazard(i, ""))
+		}
+		if b.Hazard {
+			w.ignored(&m, Hazard(i, ""))
+		}
+	}
+}
+
+func (w *world) ignored(m *Machine, ev Event) {
+	b := m.branches[ev.Branch]
+	if effects := w.step(m, ev); len(effects) > 0 || m.phase != w.m.phase || m.decision != w.m.decision || b != m.branches[ev.Branch] {
+		w.violate("R2", "an answer that came twice or too late changed something")
+	}
 }
 
 // checkSettled looks at a world in which nothing goes on by itself any more (AC5).

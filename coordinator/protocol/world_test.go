@@ -56,6 +56,8 @@ type setting struct {
 	// votes are the answers to Prepare that the world chooses from; 0 is an error.
 	votes  []participant.Vote
 	budget budget
+	// oracle: the walk is compared with TwoPhase, which needs some history.
+	oracle bool
 	system
 }
 
@@ -118,6 +120,8 @@ type facts struct {
 	begun, preparing, delegated, completed bool
 	enlisted                               int
 	decision                               record.Decision
+	votes                                  [maxBranches]participant.Vote
+	outcomes                               [maxBranches]participant.Outcome
 }
 
 var (
@@ -133,11 +137,16 @@ func newWorld(s *setting) *world {
 	return w
 }
 
-// clone shares what is never written in place: records and their lists.
-func (w *world) clone() *world {
-	c := *w
-	c.m = w.m.Clone()
-	return &c
+// copyTo makes a copy, in the room of a world that is not needed any more if there
+// is one. Copies share what is never written in place: records and their lists.
+func (w *world) copyTo(room *world) *world {
+	if room == nil {
+		room = &world{}
+	}
+	branches := append(room.m.branches[:0], w.m.branches...)
+	*room = *w
+	room.m.branches = branches
+	return room
 }
 
 func (w *world) feed(ev Event) {
@@ -213,6 +222,15 @@ func (w *world) land(records ...record.Record) {
 		case record.Decided:
 			w.checkDecided(r.Decision)
 			w.onDisk.decision = r.Decision
+			for i, v := range r.Votes {
+				w.onDisk.votes[i] = v
+			}
+		case record.Carried: // only a seeded bug writes it
+			for i, b := range r.State.Branches {
+				w.onDisk.votes[i] = b.Vote
+			}
+		case record.Heuristic:
+			w.onDisk.outcomes[r.Number] = r.Outcome
 		case record.Completed:
 			w.onDisk.completed = true
 			w.checkCompleted()
@@ -291,7 +309,7 @@ func (w *world) restart(prefix int) {
 		if b.call != 0 && !b.answered {
 			b.astray |= 1 << b.call
 		}
-		b.call, b.answered, b.cancelled, b.echo = 0, false, false, 0
+		b.call, b.answered, b.cancelled = 0, false, false
 	}
 	w.lives++
 	if !w.onDisk.begun {

@@ -3,7 +3,6 @@ package barrier
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -49,8 +48,9 @@ type Config struct {
 	// its effects are undone and the branch is rolled back for good. With any
 	// other error the vote is unknown and nothing remains.
 	Reserve Func
-	// Confirm and Cancel can't refuse. With an error their effects are undone
-	// and the coordinator calls again, for ever (R6).
+	// Confirm and Cancel can't refuse, nor decide otherwise. With an error,
+	// whatever it Is, their effects are undone and the coordinator calls again,
+	// for ever (R6).
 	Confirm, Cancel Func
 
 	// Table is the name of the branch table, up to 48 characters of A-Z, a-z, 0-9
@@ -115,7 +115,9 @@ func New(ctx context.Context, cfg Config) (*Participant, error) {
 }
 
 // Schema returns the statements that create the tables unless they exist, each
-// ended by a semicolon, for those who create tables themselves.
+// ended by a semicolon, for those who create tables themselves. In the tables
+// since, expires and used are seconds since 1970; a branch in doubt, and only
+// that, has expires = 0.
 func Schema(d Dialect, table string) string {
 	return strings.Join(d.schema(table), ";\n\n") + ";\n"
 }
@@ -185,11 +187,10 @@ func validTable(name string) bool {
 	return valid
 }
 
+// explain says what was being done to which branch.
 func (p *Participant) explain(what string, b participant.Branch, err error) error {
 	if err == nil {
 		return nil
 	}
 	return fmt.Errorf("%s branch %s of participant %q: %w", what, b.XID(), p.cfg.Name, err)
 }
-
-var errVanished = errors.New("the branch's row vanished within one local transaction")

@@ -3,6 +3,8 @@ package barrier_test
 import (
 	"context"
 	"database/sql"
+	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -125,6 +127,33 @@ func TestFailedConfirmAndCancelAreCalledAgain(t *testing.T) {
 	require.NoError(t, s.Rollback(t.Context(), undone))
 	require.Equal(t, confirmed, s.effects(kept))
 	require.Equal(t, cancelled, s.effects(undone))
+}
+
+// The local transaction is undone, so no error may tell that the branch ended.
+func TestErrorsOfFunctionsEndNoBranch(t *testing.T) {
+	for _, failure := range []error{
+		participant.ErrRefused, participant.ErrUnknownBranch, participant.ErrStaleEpoch, participant.ErrConfig, errNotToday,
+		&participant.HeuristicError{Outcome: participant.OutcomeHeuristicCommit},
+	} {
+		t.Run(failure.Error(), func(t *testing.T) {
+			fail := func(context.Context, *sql.Tx, participant.Branch) error { return fmt.Errorf("failed: %w", failure) }
+			s, b := newService(t, func(c *barrier.Config) { c.Confirm, c.Cancel = fail, fail }), branch(1)
+			onePhase := s.CommitOnePhase(t.Context(), b)
+			s.prepare(b)
+			for _, err := range []error{onePhase, s.Commit(t.Context(), b), s.Rollback(t.Context(), b)} {
+				require.ErrorContains(t, err, failure.Error())
+				require.NotErrorIs(t, err, participant.ErrRefused)
+				require.NotErrorIs(t, err, participant.ErrUnknownBranch)
+				require.NotErrorIs(t, err, participant.ErrStaleEpoch)
+				require.False(t, isHeuristic(err))
+				// Any other is of use: a retryable one, a misconfiguration.
+				if errors.Is(failure, participant.ErrConfig) || errors.Is(failure, errNotToday) {
+					require.ErrorIs(t, err, failure)
+				}
+			}
+			require.Equal(t, reserved, s.effects(b))
+		})
+	}
 }
 
 func TestPanicOfAFunctionReleasesTheDatabase(t *testing.T) {

@@ -5,11 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"sync"
 	"testing"
-
-	"github.com/stretchr/testify/require"
 
 	"github.com/assent-tm/assent/participant"
 	"github.com/assent-tm/assent/participant/barrier"
@@ -76,14 +73,4 @@ func TestContract(t *testing.T) {
 		},
 		KeepsEpoch: true,
 	})
-}
-
-// Nothing that the kit may skip as not applicable is skipped here.
-func TestContractAppliesWhole(t *testing.T) {
-	reg, _, err := new(participant.Registry).Register(openService(t, filepath.Join(t.TempDir(), "service.db")).Participant)
-	require.NoError(t, err)
-	require.NotNil(t, reg.Lister)
-	require.NotNil(t, reg.OnePhaser)
-	require.NotNil(t, reg.Forgetter)
-	require.NotNil(t, reg.Checker)
 }

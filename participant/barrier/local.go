@@ -28,9 +28,9 @@ type local struct {
 	now    time.Time
 }
 
-// local runs f in a local transaction, and commits it if f returns nil. f runs
+// call runs f in a local transaction, and commits it if f returns nil. f runs
 // again if the transaction has to be repeated, so it sets all that it answers.
-func (p *Participant) local(ctx context.Context, b participant.Branch, f func(*local) error) error {
+func (p *Participant) call(ctx context.Context, b participant.Branch, f func(*local) error) error {
 	prune := p.calls.Add(1)%pruneEvery == 0
 	return p.transact(ctx, func(tx *sql.Tx) error {
 		l := &local{p: p, tx: tx, branch: b, id: string(b.XID()), now: time.Now()}
@@ -156,4 +156,36 @@ func (l *local) expires(s state) int64 {
 	return l.now.Add(l.p.cfg.MaxRetention).Unix()
 }
 
-func (l *local) run(ctx context.Context, f Func) error { return f(ctx, l.tx, l.branch) }
+// run runs Confirm or Cancel.
+func (l *local) run(ctx context.Context, what string, f Func) error {
+	if err := f(ctx, l.tx, l.branch); err != nil {
+		return &functionError{what, err}
+	}
+	return nil
+}
+
+// functionError is an error of one of the service's functions. It hides what the
+// contract would read as the end of the branch, since the local transaction is
+// undone: ErrRefused of a Confirm, for one, would be taken for rolled back for
+// good, while a repeated call may still commit.
+type functionError struct {
+	what string
+	err  error
+}
+
+func (e *functionError) Error() string { return fmt.Sprintf("%s: %v", e.what, e.err) }
+
+func (e *functionError) Is(target error) bool {
+	switch target {
+	case participant.ErrRefused, participant.ErrUnknownBranch, participant.ErrStaleEpoch:
+		return false
+	}
+	return errors.Is(e.err, target)
+}
+
+func (e *functionError) As(target any) bool {
+	if _, ok := target.(**participant.HeuristicError); ok {
+		return false
+	}
+	return errors.As(e.err, target)
+}

@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -39,7 +42,6 @@ func TestBusyDatabaseRepeatsTheWholeLocalTransaction(t *testing.T) {
 	db, err := sql.Open("sqlite", SQLiteDSN(path)+"&_timeout=0")
 	require.NoError(t, err)
 	defer func() { require.NoError(t, db.Close()) }()
-	none := func(context.Context, *sql.Tx, participant.Branch) error { return nil }
 	dialect := &releasing{}
 	p, err := New(t.Context(), Config{Name: "service", DB: db, Dialect: dialect, Reserve: none, Confirm: none, Cancel: none})
 	require.NoError(t, err)
@@ -53,6 +55,47 @@ func TestBusyDatabaseRepeatsTheWholeLocalTransaction(t *testing.T) {
 	require.Equal(t, participant.VotePrepared, vote)
 	require.Equal(t, 3, dialect.met)
 }
+
+// counting is SQLite that counts the local transactions to repeat.
+type counting struct {
+	sqlite
+	met atomic.Int64
+}
+
+func (c *counting) retryable(err error) bool {
+	retry := c.sqlite.retryable(err)
+	if retry {
+		c.met.Add(1)
+	}
+	return retry
+}
+
+func TestWritersWaitInTurnWithoutTheSettingToo(t *testing.T) {
+	dsn := strings.Replace(SQLiteDSN(filepath.Join(t.TempDir(), "service.db")), "_txlock=immediate", "_txlock=deferred", 1)
+	db, err := sql.Open("sqlite", dsn)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close()) }()
+	db.SetMaxIdleConns(4)
+	dialect := &counting{}
+	p, err := New(t.Context(), Config{Name: "service", DB: db, Dialect: dialect, Reserve: none, Confirm: none, Cancel: none})
+	require.NoError(t, err)
+
+	var wg sync.WaitGroup
+	for number := range 4 {
+		wg.Go(func() {
+			for term := range uint32(50) {
+				b := participant.Branch{Domain: "orders", Tx: participant.TxID{Term: participant.NewTerm(term+1, 1)}, Number: number}
+				if err := p.CommitOnePhase(t.Context(), b); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	require.Zero(t, dialect.met.Load())
+}
+
+func none(context.Context, *sql.Tx, participant.Branch) error { return nil }
 
 type codeError int
 
@@ -71,7 +114,7 @@ func TestRetryableCodes(t *testing.T) {
 	} {
 		require.Equal(t, want, SQLite.retryable(err), "%v", err)
 	}
-	require.True(t, SQLite.retryable(fmt.Errorf("reserve: %w", codeError(5))))
+	require.True(t, SQLite.retryable(&functionError{"reserve", fmt.Errorf("take: %w", codeError(5))}))
 }
 
 func TestRepeatIsBounded(t *testing.T) {

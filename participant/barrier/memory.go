@@ -100,13 +100,13 @@ func (p *Participant) Forget(ctx context.Context, branches []participant.Branch)
 			now := time.Now()
 			for _, b := range batch {
 				if _, err := tx.ExecContext(ctx, p.sql.forget, string(b.XID()), now.Add(p.cfg.Retention).Unix()); err != nil {
-					return p.explain("forget", b, err)
+					return err
 				}
 			}
 			return p.prune(ctx, tx, now)
 		})
 		if err != nil {
-			return err
+			return p.explain(fmt.Sprintf("forget %d branches from", len(batch)), batch[0], err)
 		}
 	}
 	return nil
@@ -131,7 +131,7 @@ func (p *Participant) prune(ctx context.Context, tx *sql.Tx, now time.Time) erro
 			last[k] = b
 		}
 		if _, err := tx.ExecContext(ctx, p.sql.remove, string(b.XID())); err != nil {
-			return p.explain("delete expired", b, err)
+			return fmt.Errorf("delete expired branch %s: %w", b.XID(), err)
 		}
 	}
 	for _, b := range last {

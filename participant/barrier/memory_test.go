@@ -11,8 +11,7 @@ import (
 	"github.com/assent-tm/assent/participant/barrier"
 )
 
-// pass makes the rows older, and so time pass. R8 has it that time can only make
-// a row be deleted.
+// pass makes the rows older, and so time pass.
 func (s *service) pass(d time.Duration) {
 	s.exec(`UPDATE assent_branch SET since = since - ?1, expires = iif(expires = 0, 0, expires - ?1)`, int(d/time.Second))
 	s.exec(`UPDATE assent_branch_term SET used = used - ?`, int(d/time.Second))
@@ -35,7 +34,7 @@ func TestR10ListsExactlyItsDomain(t *testing.T) {
 	in := func(domain string, counter uint32, n int) participant.Branch {
 		return participant.Branch{Domain: domain, Tx: tx(counter, n), Epoch: 1, Number: 63}
 	}
-	for _, domain := range []string{"order", "orders-", "order0", "a", "z", "orders0", "-orders"} {
+	for _, domain := range []string{"order", "orders-", "order0", "a", "z", "orders0", "ordersx", "-orders"} {
 		s.prepare(in(domain, 1, 900))
 	}
 	s.prepare(in("orders", 1, 1))
@@ -53,9 +52,11 @@ func TestR10ListsExactlyItsDomain(t *testing.T) {
 	require.ElementsMatch(t, []participant.Branch{listed(1, 1), listed(1, 2), listed(40, 3)}, listing.Prepared)
 	require.ElementsMatch(t, []participant.TxID{tx(1, 5), tx(40, 3)}, listing.Highest)
 
-	listing, err = s.List(t.Context(), "nobody")
-	require.NoError(t, err)
-	require.Empty(t, listing)
+	for _, none := range []string{"nobody", "order_", "%", "", "ORDERS", "ord"} {
+		listing, err = s.List(t.Context(), none)
+		require.NoError(t, err)
+		require.Empty(t, listing)
+	}
 }
 
 func TestParticipantsMayShareTheTables(t *testing.T) {

@@ -9,11 +9,13 @@ import (
 	"github.com/assent-tm/assent/participant"
 )
 
+var errVanished = errors.New("the branch's row vanished within one local transaction")
+
 // Prepare runs Reserve and votes prepared, or votes as before if the branch has
 // a row. The promise is durable with the local transaction.
 func (p *Participant) Prepare(ctx context.Context, b participant.Branch) (participant.Vote, error) {
 	var refusal error
-	err := p.local(ctx, b, func(l *local) (err error) {
+	err := p.call(ctx, b, func(l *local) (err error) {
 		_, refusal, err = l.reserve(ctx)
 		return err
 	})
@@ -32,7 +34,7 @@ func (p *Participant) Prepare(ctx context.Context, b participant.Branch) (partic
 // rolled-back one a *HeuristicError of OutcomeRolledBack.
 func (p *Participant) Commit(ctx context.Context, b participant.Branch) error {
 	var answer error
-	err := p.local(ctx, b, func(l *local) (err error) {
+	err := p.call(ctx, b, func(l *local) (err error) {
 		answer, err = l.confirm(ctx)
 		return err
 	})
@@ -45,7 +47,7 @@ func (p *Participant) Commit(ctx context.Context, b participant.Branch) error {
 // OutcomeCommitted.
 func (p *Participant) Rollback(ctx context.Context, b participant.Branch) error {
 	var answer error
-	err := p.local(ctx, b, func(l *local) (err error) {
+	err := p.call(ctx, b, func(l *local) (err error) {
 		answer, err = l.cancel(ctx)
 		return err
 	})
@@ -56,7 +58,7 @@ func (p *Participant) Rollback(ctx context.Context, b participant.Branch) error 
 // leaves, committed or rolled back, is the proof of which way the branch went.
 func (p *Participant) CommitOnePhase(ctx context.Context, b participant.Branch) error {
 	var answer error
-	err := p.local(ctx, b, func(l *local) error {
+	err := p.call(ctx, b, func(l *local) error {
 		s, refusal, err := l.reserve(ctx)
 		switch {
 		case err != nil:
@@ -102,14 +104,13 @@ func (l *local) reserveOnce(ctx context.Context) (s state, refusal, err error) {
 	if _, err := l.tx.ExecContext(ctx, "SAVEPOINT assent_reserve"); err != nil {
 		return "", nil, fmt.Errorf("set a savepoint: %w", err)
 	}
-	err = l.run(ctx, l.p.cfg.Reserve)
-	if err == nil {
+	refusal = l.p.cfg.Reserve(ctx, l.tx, l.branch)
+	if refusal == nil {
 		return prepared, nil, nil
 	}
-	if !errors.Is(err, participant.ErrRefused) {
-		return "", nil, fmt.Errorf("reserve: %w", err)
+	if !errors.Is(refusal, participant.ErrRefused) {
+		return "", nil, &functionError{"reserve", refusal}
 	}
-	refusal = err
 	if _, err := l.tx.ExecContext(ctx, "ROLLBACK TO SAVEPOINT assent_reserve"); err != nil {
 		return "", nil, fmt.Errorf("undo a refused reserve: %w", err)
 	}
@@ -129,10 +130,7 @@ func (l *local) confirm(ctx context.Context) (answer, err error) {
 	case err != nil:
 		return nil, err
 	case first:
-		if err := l.run(ctx, l.p.cfg.Confirm); err != nil {
-			return nil, fmt.Errorf("confirm: %w", err)
-		}
-		return nil, nil
+		return nil, l.run(ctx, "confirm", l.p.cfg.Confirm)
 	case s == committed:
 		return nil, nil
 	case s == rolledBack:
@@ -159,10 +157,7 @@ func (l *local) cancel(ctx context.Context) (answer, err error) {
 	case err != nil:
 		return nil, err
 	case first:
-		if err := l.run(ctx, l.p.cfg.Cancel); err != nil {
-			return nil, fmt.Errorf("cancel: %w", err)
-		}
-		return nil, nil
+		return nil, l.run(ctx, "cancel", l.p.cfg.Cancel)
 	case s == rolledBack:
 		return nil, nil
 	case s == committed:

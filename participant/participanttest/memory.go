@@ -17,14 +17,17 @@ const (
 	DataReadOnly = "read-only"
 )
 
-// State is how far a branch came at a Memory. The zero value says that the
-// participant knows nothing of it: never told, or forgotten.
+// State is how far a branch came at a Memory.
 type State uint8
 
 const (
+	// StateUnknown: nothing is kept of the branch.
 	StateUnknown State = iota
+	// StatePrepared: in doubt; it can go either way.
 	StatePrepared
+	// StateCommitted: finished, and remembered.
 	StateCommitted
+	// StateRolledBack: finished, or told to roll back before it was prepared.
 	StateRolledBack
 )
 

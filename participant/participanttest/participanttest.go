@@ -55,8 +55,9 @@ type Subject struct {
 	// returns when it answers. Nil if there is no such service.
 	Restart func(ctx context.Context) error
 
-	// Domain is the domain of the test's branches, at most 14 bytes; "ptest" if
-	// empty. Branches of domains that resemble it are made, too.
+	// Domain is the domain of the test's branches: at most 14 bytes, "ptest" if
+	// empty, and no coordinator's. Branches of domains that resemble it are made,
+	// too.
 	Domain string
 
 	// KeepsEpoch says that the participant keeps the highest epoch of a term.
@@ -71,13 +72,13 @@ type Case struct {
 	Rule string
 	// Run returns nil if the participant keeps the rule, an error that Is
 	// ErrNotApplicable if there is nothing to check, else what it did instead.
-	// It returns within a minute after ctx ends or the case began, if the
-	// subject's functions do.
+	// It takes at most a minute, and 10 seconds for cleaning up, if the subject's
+	// functions heed their context.
 	//
-	// Every run takes a term of its own, counter 1 and random bits, and a new
-	// UUID for every transaction, so runs neither meet each other nor what a
-	// former one left in the same service. Branches that it prepared and left
-	// unfinished are rolled back at its end; effects it committed stay.
+	// Every run takes terms of its own, by their random bits, and a new UUID for
+	// every transaction: runs neither meet each other nor what a former one left
+	// in the same service. Branches that it prepared and left unfinished are rolled
+	// back at its end; effects it committed stay.
 	Run func(ctx context.Context, s Subject) error
 }
 

@@ -6,8 +6,7 @@ import (
 )
 
 // Test runs every case against the subject, one subtest each. A case that is not
-// applicable passes and logs why. Everything else that imports this package
-// stays free of package testing's flags and state.
+// applicable passes and logs what is lacking.
 func Test(t *testing.T, s Subject) {
 	t.Helper()
 	for _, c := range Cases() {

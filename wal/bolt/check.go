@@ -97,27 +97,32 @@ func (im *image) inspectMeta(bucket item) (closed bool, highest counters, err er
 	if !bucket.bucket {
 		return false, counters{}, errNotLog
 	}
-	values := map[string][]byte{}
+	values, unknown := map[string][]byte{}, 0
 	err = im.each(bucket, func(it item) error {
 		switch string(it.key) {
 		case string(formatKey), string(createdKey), string(countersKey), string(closedKey):
 			values[string(it.key)] = append([]byte{}, it.value...)
+		default:
+			unknown++
 		}
 		return nil
 	})
 	if err != nil {
 		return false, counters{}, err
 	}
-	value, ok := values[string(formatKey)]
-	if !ok {
+	if len(values) == 0 {
 		return false, counters{}, errNotLog
 	}
-	version, ok := parseFormat(value)
+	// The version first: what it means is for this program to know only up to its own.
+	version, ok := parseFormat(values[string(formatKey)])
 	if !ok {
-		return false, counters{}, fmt.Errorf("format is %x", value)
+		return false, counters{}, fmt.Errorf("format is %x", values[string(formatKey)])
 	}
 	if version > format {
 		return false, counters{}, fmt.Errorf("%w: format %d, this program knows up to %d", errNewerFormat, version, format)
+	}
+	if unknown > 0 {
+		return false, counters{}, fmt.Errorf("%d unknown keys in bucket meta", unknown)
 	}
 	if highest, err = parseCounters(values[string(countersKey)]); err != nil {
 		return false, counters{}, err
@@ -125,7 +130,8 @@ func (im *image) inspectMeta(bucket item) (closed bool, highest counters, err er
 	if _, err := unseal(createdKey, values[string(createdKey)]); err != nil {
 		return false, counters{}, fmt.Errorf("identity: %w", err)
 	}
-	if value, closed = values[string(closedKey)]; closed {
+	value, closed := values[string(closedKey)]
+	if closed {
 		if _, err := unseal(closedKey, value); err != nil {
 			return false, counters{}, fmt.Errorf("mark of a clean close: %w", err)
 		}

@@ -82,6 +82,22 @@ func guard(fn func() error) (err error) {
 	return fn()
 }
 
+// commit makes one durable transaction. Unlike bbolt's Update it does not roll back
+// after a panic: a rollback reads the whole map, in a goroutine of bbolt's where a
+// fault ends the process. So bbolt's locks stay taken after a faultError.
+func commit(db *bbolt.DB, fn func(*bbolt.Tx) error) error {
+	return guard(func() error {
+		tx, err := db.Begin(true)
+		if err != nil {
+			return err
+		}
+		if err := fn(tx); err != nil {
+			return errors.Join(err, tx.Rollback())
+		}
+		return tx.Commit()
+	})
+}
+
 // prepare leaves a log at path that is whole and can be continued in place. The
 // caller holds the lock.
 func prepare(path string) error {
@@ -131,28 +147,25 @@ func writeFile(temp string, write func(*bbolt.DB) error) error {
 	if err != nil {
 		return err
 	}
-	err = guard(func() error {
-		if err := write(d.DB); err != nil {
-			return err
-		}
-		return markClosed(d.DB)
-	})
+	if err = write(d.DB); err == nil {
+		err = markClosed(d.DB)
+	}
 	return errors.Join(err, d.close(err))
 }
 
-// close ends bbolt's use of the file. After a fault in a transaction bbolt may
-// still hold its locks: then only the file is closed, and the map stays.
+// close ends bbolt's use of the file. After a faultError bbolt would wait for its
+// own locks: then only the file is closed, and the map stays.
 func (d database) close(cause error) error {
 	var fault *faultError
 	if errors.As(cause, &fault) {
 		return d.file.Close()
 	}
-	return d.DB.Close()
+	return d.Close()
 }
 
 // markClosed writes the mark of a clean close: every transaction before it is on disk.
 func markClosed(db *bbolt.DB) error {
-	return db.Update(func(tx *bbolt.Tx) error {
+	return commit(db, func(tx *bbolt.Tx) error {
 		return tx.Bucket(metaBucket).Put(closedKey, sealed(closedKey))
 	})
 }
@@ -160,7 +173,7 @@ func markClosed(db *bbolt.DB) error {
 func writeEmpty(db *bbolt.DB) error {
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails
-	return db.Update(func(tx *bbolt.Tx) error {
+	return commit(db, func(tx *bbolt.Tx) error {
 		for _, name := range [][]byte{logBucket, termsBucket, metaBucket} {
 			if _, err := tx.CreateBucket(name); err != nil {
 				return err
@@ -225,7 +238,7 @@ func (c *copier) add(it item) error {
 }
 
 func (c *copier) flush() error {
-	err := c.db.Update(func(tx *bbolt.Tx) error {
+	err := commit(c.db, func(tx *bbolt.Tx) error {
 		bucket, err := tx.CreateBucketIfNotExists(c.bucket)
 		if err != nil {
 			return err

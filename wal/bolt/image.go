@@ -61,26 +61,23 @@ func openImage(file io.ReaderAt, size int64) (*image, error) {
 	if err := im.read(head, 0); err != nil {
 		return nil, err
 	}
-	if len(head) < pageHeaderSize+metaSize {
+	foreign := len(head) >= pageHeaderSize+4 && binary.NativeEndian.Uint32(head[pageHeaderSize:]) != boltMagic
+	if len(head) < pageHeaderSize+metaSize && !foreign {
 		return nil, fmt.Errorf("file of %d bytes: cut off", size)
 	}
-	im.pageSize = int64(binary.NativeEndian.Uint32(head[pageHeaderSize+8:]))
+	if len(head) == pageHeaderSize+metaSize {
+		im.pageSize = int64(binary.NativeEndian.Uint32(head[pageHeaderSize+8:]))
+	}
 	plausible := im.pageSize >= minPage && im.pageSize <= maxPage && im.pageSize&(im.pageSize-1) == 0
-	if !plausible {
-		if binary.NativeEndian.Uint32(head[pageHeaderSize:]) != boltMagic {
-			return nil, errNotBolt
-		}
+	switch {
+	case !plausible && foreign:
+		return nil, errNotBolt
+	case !plausible:
 		return nil, fmt.Errorf("meta page 0: page size %d", im.pageSize)
 	}
 	m0, err0 := im.readMeta(0)
 	m1, err1 := im.readMeta(1)
-	if errors.Is(err0, errNotBolt) && errors.Is(err1, errNotBolt) {
-		return nil, errNotBolt
-	}
-	if errors.Is(err0, errNewerBolt) && errors.Is(err1, errNewerBolt) {
-		return nil, errNewerBolt
-	}
-	if err := errors.Join(err0, err1); err != nil {
+	if err := joinMeta(err0, err1); err != nil {
 		return nil, err
 	}
 	if im.meta = m0; m1.txid > m0.txid {
@@ -91,6 +88,16 @@ func openImage(file io.ReaderAt, size int64) (*image, error) {
 	}
 	im.seen = make([]bool, im.meta.highWater)
 	return im, nil
+}
+
+// joinMeta says what the faults of the two meta pages make of the file.
+func joinMeta(err0, err1 error) error {
+	err := errors.Join(err0, err1)
+	if !errors.Is(err0, errNotBolt) == !errors.Is(err1, errNotBolt) || errors.Is(err, errNewerBolt) {
+		return err
+	}
+	// One page of bbolt's is enough to tell that it is damaged, not foreign.
+	return errors.New(err.Error())
 }
 
 func (im *image) readMeta(number uint64) (meta, error) {

@@ -43,6 +43,10 @@ type Store struct {
 	gate   sync.RWMutex
 	closed bool
 
+	// writing is held for each transaction, so that nobody waits for bbolt's own
+	// lock, which a failed one may never give back.
+	writing sync.Mutex
+
 	// failed is set once, by the first transaction that failed (R5).
 	failed atomic.Pointer[failure]
 
@@ -133,17 +137,12 @@ func (r refusal) Unwrap() error { return r.error }
 func (s *Store) update(what string, fn func(*bbolt.Tx) error) error {
 	s.gate.RLock()
 	defer s.gate.RUnlock()
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	if err := s.usable(); err != nil {
 		return err
 	}
-	err := guard(func() error {
-		return s.db.Update(func(tx *bbolt.Tx) error {
-			if f := s.failed.Load(); f != nil {
-				return refusal{f.error} // it failed while this call waited for its turn
-			}
-			return fn(tx)
-		})
-	})
+	err := commit(s.db.DB, fn)
 	if r := (refusal{}); errors.As(err, &r) {
 		return fmt.Errorf("%s: %w", what, r.error)
 	}
@@ -185,7 +184,7 @@ func (s *Store) usable() error {
 // fail makes all later calls fail as this one did.
 func (s *Store) fail(what string, err error) error {
 	err = fmt.Errorf("%s: log %s failed: %w; reopen it to learn what is durable", what, s.path, err)
-	s.failed.CompareAndSwap(nil, &failure{err})
+	
 	return err
 }
 
@@ -352,7 +351,7 @@ func (s *Store) closeDatabase() error {
 	if f := s.failed.Load(); f != nil {
 		return s.db.close(f.error) // without the mark: the next Open makes a copy (R5)
 	}
-	err := guard(func() error { return markClosed(s.db.DB) })
+	err := markClosed(s.db.DB)
 	return errors.Join(err, s.db.close(err))
 }
 

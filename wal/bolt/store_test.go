@@ -133,6 +133,47 @@ func TestTakeOverOfAllOrphansIsOneTransaction(t *testing.T) {
 	require.Equal(t, before+1, s.commits.Load())
 }
 
+// R9: the epoch keeps a former owner out, whoever it is and whatever it believes.
+func TestLowerEpochIsFenced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	s := open(t, path)
+	former := openTerm(t, s).(*stream)
+	appendTo(t, former, 1)
+	crash(t, s)
+
+	s = open(t, path)
+	late := &stream{store: s, term: former.term, epoch: former.epoch}
+	appendTo(t, late, 2) // nobody took the term over yet
+	taken, err := s.TakeOver(t.Context(), former.term, "taker")
+	require.NoError(t, err)
+	require.ErrorIs(t, late.Append(t.Context(), 3, waltest.Segment(3), nil), wal.ErrFenced)
+	require.ErrorIs(t, late.Release(t.Context()), wal.ErrFenced)
+	require.ErrorIs(t, late.Delete(t.Context()), wal.ErrFenced)
+	appendTo(t, taken, 3)
+	require.Equal(t, []uint64{1, 2, 3}, segments(t, s, former.term))
+}
+
+// An orphan that was taken over together with another belongs to the taker who
+// asks for it, with an epoch of its own.
+func TestClaimedForAnother(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	s := open(t, path)
+	a, b := openTerm(t, s), openTerm(t, s)
+	crash(t, s)
+	s = open(t, path)
+	first, err := s.TakeOver(t.Context(), a.Term(), "first")
+	require.NoError(t, err)
+	second, err := s.TakeOver(t.Context(), b.Term(), "second")
+	require.NoError(t, err)
+	require.Greater(t, second.Epoch(), first.Epoch())
+	appendTo(t, first, 1)
+	appendTo(t, second, 1)
+	owner, known, err := s.Owner(t.Context(), b.Term())
+	require.NoError(t, err)
+	require.True(t, known)
+	require.Equal(t, "second", owner)
+}
+
 func TestAppendIsOneTransaction(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "log"))
 	stream := openTerm(t, s)
@@ -169,4 +210,28 @@ func TestFileDoesNotGrow(t *testing.T) {
 	stats, err := s.Stats()
 	require.NoError(t, err)
 	require.Equal(t, size, stats.FileBytes)
+}
+
+// One Append of a group of 20 records, each with two participants' data.
+func BenchmarkAppend(b *testing.B) {
+	s, err := Open(filepath.Join(b.TempDir(), "log"), nil)
+	require.NoError(b, err)
+	stream, err := s.Open(b.Context(), "owner")
+	require.NoError(b, err)
+	segment := waltest.Segment(1, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50, 50)
+	b.SetBytes(int64(len(segment)))
+	b.ReportAllocs()
+	var drop []uint64
+	low := uint64(1)
+	for seq := uint64(1); b.Loop(); seq++ {
+		if drop = drop[:0]; seq-low == 1024 {
+			for ; seq-low > 512; low++ {
+				drop = append(drop, low)
+			}
+		}
+		if err := stream.Append(b.Context(), seq, segment, drop); err != nil {
+			b.Fatal(err)
+		}
+	}
+	require.NoError(b, s.Close())
 }

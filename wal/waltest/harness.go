@@ -26,7 +26,7 @@ func (h *harness) ctx() context.Context { return h.Context() }
 // open opens a store that is closed when the case ends.
 func (h *harness) open() wal.Store {
 	h.Helper()
-	s := h.Log.Open(h.T)
+	s := h.Open(h.T)
 	h.Cleanup(func() { _ = s.Close() }) // most are closed or crashed by then
 	return s
 }
