@@ -13,15 +13,17 @@ import (
 )
 
 // Commit asks for the transaction to be committed and waits for the decision; it
-// may be called again, and then says the same. If ctx ends before the decision
-// that requests a rollback, and Commit returns as soon as the decision is there.
+// may be called again, also concurrently, and then says the same. If ctx ends
+// before the decision, or had ended already, that requests a rollback, and Commit
+// returns as soon as the decision is there: a store that hangs can make that late.
 // After the decision it waits for acknowledgements until ctx ends or CommitWait
-// passes.
+// passes. Participants get the values of the first ctx that asked.
 //
 // It returns the first of these that holds:
 //
 //	ErrOutcomeUnknown  the log failed while the decision was written, or the
-//	                   branch that commits in one phase is silent: ask again
+//	                   branch that commits in one phase has been silent until
+//	                   ctx ended or Config.Timeout passed: ask again
 //	*HeuristicError    some participant decided alone: call an operator
 //	ErrRolledBack      the decision rollback is durable (*RolledBackError): retry
 //	                   with a new transaction
@@ -44,7 +46,11 @@ func (d *DTM) Commit(ctx context.Context, id participant.TxID) error {
 		return fmt.Errorf("commit transaction %s: %w", id, d.safeModeError())
 	}
 	t.useValues(ctx)
-	if err := d.drive(t, protocol.CommitRequested()); err != nil {
+	ask := protocol.CommitRequested()
+	if ctx.Err() != nil {
+		ask = protocol.RollbackRequested(record.CauseContext, context.Cause(ctx).Error())
+	}
+	if err := d.drive(t, ask); err != nil {
 		return fmt.Errorf("commit transaction %s: %w", id, err)
 	}
 	if err := d.awaitDecision(ctx, t); err != nil {
@@ -54,8 +60,8 @@ func (d *DTM) Commit(ctx context.Context, id participant.TxID) error {
 	return t.answer()
 }
 
-// awaitDecision waits until the transaction is decided or stopped. When ctx ends
-// a rollback competes for the decision (R2).
+// awaitDecision waits until the transaction is decided or stopped, or the
+// coordinator is. When ctx ends a rollback competes for the decision (R2).
 func (d *DTM) awaitDecision(ctx context.Context, t *transaction) error {
 	decided := t.waitDecided()
 	select {
@@ -74,7 +80,7 @@ func (d *DTM) awaitDecision(ctx context.Context, t *transaction) error {
 		return nil
 	case <-ctx.Done():
 	case <-d.ctx.Done():
-		return ErrOutcomeUnknown
+		return nil // what is known by now is the answer
 	}
 	reason := context.Cause(ctx).Error()
 	if err := d.drive(t, protocol.RollbackRequested(record.CauseContext, reason)); err != nil {

@@ -47,9 +47,6 @@ func (c *completions) run() {
 		for _, done := range batch {
 			result := c.d.result(done.t, done.batch)
 			c.d.decideBy(done.t, protocol.Appended(record.KindCompleted, result))
-			if result == protocol.Durable {
-				c.d.table.retire(done.t)
-			}
 		}
 	}
 }

@@ -35,32 +35,16 @@ func (d *DTM) drive(t *transaction, ev protocol.Event) error {
 // step feeds in one event and returns the next one, if it is known already.
 func (d *DTM) step(t *transaction, ev protocol.Event) (next protocol.Event, err error) {
 	t.mu.Lock()
-	if ev.Kind == protocol.EventEnlist && t.machine.Phase() == protocol.Active && t.hasBranch(ev.Participant) {
-		t.mu.Unlock()
-		return protocol.Event{}, errEnlisted
-	}
-	effects, err := t.machine.Step(ev)
+	effects, batches, err := d.advance(t, ev)
+	decided := d.settle(t)
+	presumed, done := t.machine.Presumed(), t.machine.Phase() == protocol.Done
+	t.mu.Unlock()
 	if err != nil {
-		t.mu.Unlock()
 		return protocol.Event{}, err
 	}
-	if ev.Kind == protocol.EventEnlist {
-		d.addBranch(t, ev)
+	if decided {
+		d.reportDecision(t)
 	}
-	// Under the mutex, so that the log has a transaction's records in the order of
-	// its steps.
-	batches := make([]*wal.Batch, len(effects))
-	for i, effect := range effects {
-		if effect.Kind == protocol.EffectAppend {
-			if batches[i], err = d.append(t, effect); err != nil {
-				t.failure = err
-			}
-		}
-	}
-	d.settle(t)
-	presumed := t.machine.Presumed()
-	t.mu.Unlock()
-
 	for i, effect := range effects {
 		if effect.Kind != protocol.EffectAppend {
 			d.carryOut(t, effect, presumed)
@@ -79,7 +63,34 @@ func (d *DTM) step(t *transaction, ev protocol.Event) (next protocol.Event, err 
 			return next, nil // R5: what would follow depends on it
 		}
 	}
+	if decided {
+		t.openDecided()
+	}
+	if done {
+		d.table.retire(t)
+	}
 	return next, nil
+}
+
+// advance moves the machine and hands its records to the log: under the mutex, so
+// that the log has a transaction's records in the order of its steps. Called with
+// the transaction's mutex held.
+func (d *DTM) advance(t *transaction, ev protocol.Event) ([]protocol.Effect, []*wal.Batch, error) {
+	if ev.Kind == protocol.EventEnlist {
+		return d.advanceEnlist(t, ev)
+	}
+	effects, err := t.machine.Step(ev)
+	batches := make([]*wal.Batch, len(effects))
+	for i, effect := range effects {
+		if effect.Kind != protocol.EffectAppend {
+			continue
+		}
+		var refused error
+		if batches[i], refused = d.append(t, effect); refused != nil {
+			t.failure = refused
+		}
+	}
+	return effects, batches, err
 }
 
 // forced reports whether the driver waits for an append.
@@ -99,7 +110,12 @@ func (d *DTM) append(t *transaction, effect protocol.Effect) (*wal.Batch, error)
 		}
 	}
 	batch, err := d.log.Append(t.log, d.forced(effect), effect.Records...)
-	if err != nil {
+	switch {
+	case errors.Is(err, wal.ErrFull):
+		return nil, fmt.Errorf("%w: %w", ErrLimit, err)
+	case errors.Is(err, wal.ErrClosed):
+		return nil, fmt.Errorf("%w: %w", ErrClosed, err)
+	case err != nil:
 		return nil, fmt.Errorf("write to the log: %w", err)
 	}
 	return batch, nil
@@ -110,11 +126,11 @@ func (d *DTM) result(t *transaction, batch *wal.Batch) protocol.Result {
 	if t.log == nil {
 		return protocol.Durable
 	}
-	err := wal.ErrClosed
-	if batch != nil {
-		<-batch.Done()
-		err = batch.Err()
+	if batch == nil {
+		return protocol.Unknown // not accepted; append has noted why
 	}
+	<-batch.Done()
+	err := batch.Err()
 	if err == nil {
 		return protocol.Durable
 	}
@@ -127,19 +143,19 @@ func (d *DTM) result(t *transaction, batch *wal.Batch) protocol.Result {
 	return protocol.Unknown
 }
 
-// settle opens the latches that the machine's state calls for, and reports a
-// decision once. Called with the transaction's mutex held.
-func (d *DTM) settle(t *transaction) {
+// settle follows the machine: it reports whether the decision holds now and did
+// not before, and lets go of what only an undecided transaction needs. Called with
+// the transaction's mutex held.
+func (d *DTM) settle(t *transaction) (decided bool) {
 	decision, phase := t.machine.Decision(), t.machine.Phase()
 	if phase == protocol.Stopped {
 		t.decided.release()
 		t.finished.release()
 	}
 	if !decision.Valid() && phase != protocol.Stopped || t.told {
-		return
+		return false
 	}
 	t.told = true
-	t.decided.release()
 	if t.timer != nil {
 		t.timer.Stop()
 	}
@@ -149,26 +165,32 @@ func (d *DTM) settle(t *transaction) {
 	if t.log != nil && t.id.Term == d.log.Term() {
 		d.open.Add(-1)
 	}
-	if !decision.Valid() {
+	return decision.Valid()
+}
+
+// reportDecision traces and logs the decision, once. Not under the mutex: a hook
+// may ask for the transaction.
+func (d *DTM) reportDecision(t *transaction) {
+	t.mu.Lock()
+	decided, rolledBack := t.machine.Decided(), t.rolledBack()
+	t.mu.Unlock()
+	d.config.Trace.decided(t.id, decided.Decision, decided.Cause)
+	took, level := time.Since(t.begun.At), zap.DebugLevel
+	if decided.Decision == record.DecisionRollback || took > slow {
+		level = zap.InfoLevel
+	}
+	ce := d.logger.Check(level, "transaction decided")
+	if ce == nil {
 		return
 	}
-	decided := t.machine.Decided()
-	d.config.Trace.decided(t.id, decision, decided.Cause)
-	level, fields := zap.DebugLevel, []zap.Field{}
-	if d.logger.Core().Enabled(zap.InfoLevel) {
-		took := time.Since(t.begun.At)
-		if decision == record.DecisionRollback || took > slow {
-			level = zap.InfoLevel
-		}
-		if t.begun.Attributes[record.AttributeName] != "" {
-			fields = append(fields, zap.String("name", t.begun.Attributes[record.AttributeName]))
-		}
-		if decision == record.DecisionRollback {
-			fields = append(fields, zap.Error(t.rolledBack()))
-		}
-		d.logger.Log(level, "transaction decided", append(fields,
-			zap.Stringer("tx", t.id), zap.Stringer("decision", decision), zap.Duration("took", took))...)
+	fields := []zap.Field{zap.Stringer("tx", t.id), zap.Stringer("decision", decided.Decision), zap.Duration("took", took)}
+	if name := t.begun.Attributes[record.AttributeName]; name != "" {
+		fields = append(fields, zap.String("name", name))
 	}
+	if decided.Decision == record.DecisionRollback {
+		fields = append(fields, zap.Error(rolledBack))
+	}
+	ce.Write(fields...)
 }
 
 // slow is from when on a clean outcome is worth a line at level Info.
@@ -178,20 +200,13 @@ func (d *DTM) carryOut(t *transaction, effect protocol.Effect, presumed bool) {
 	switch effect.Kind {
 	case protocol.EffectAppend: // see step
 	case protocol.EffectPrepare:
-		ctx := d.prepareContext(t)
-		for _, number := range effect.Branches {
-			d.endpointOf(t, number).prepare(&call{t: t, number: number, verb: effect.Kind, ctx: ctx})
-		}
+		d.askAll(t, effect.Branches)
 	case protocol.EffectCancelPrepare:
-		t.mu.Lock()
-		ctx := t.prepare
-		t.mu.Unlock()
-		if ctx != nil {
-			ctx.cancel()
-		}
+		d.cancelPrepares(t)
 	case protocol.EffectCommit, protocol.EffectCommitOnePhase, protocol.EffectRollback:
 		for _, number := range effect.Branches {
-			d.endpointOf(t, number).tell(&call{t: t, number: number, verb: effect.Kind, presumed: presumed})
+			e := d.endpointOf(t, number)
+			e.tell(&call{t: t, endpoint: e, number: number, verb: effect.Kind, presumed: presumed})
 		}
 	case protocol.EffectFinish:
 		d.finish(t, effect.Outcome)
@@ -206,9 +221,40 @@ func (d *DTM) endpointOf(t *transaction, number int) *endpoint {
 	return t.branches[number].endpoint
 }
 
+// askAll queues the transaction's calls of Prepare.
+func (d *DTM) askAll(t *transaction, branches []int) {
+	ctx := d.prepareContext(t)
+	calls := make([]*call, len(branches))
+	t.mu.Lock()
+	for i, number := range branches {
+		calls[i] = &call{t: t, number: number, verb: protocol.EffectPrepare, ctx: ctx, endpoint: t.branches[number].endpoint}
+	}
+	t.asked = calls
+	t.mu.Unlock()
+	for _, c := range calls {
+		c.endpoint.prepare(c)
+	}
+}
+
+// cancelPrepares ends the calls of Prepare that are under way, and takes back
+// those that still wait in a queue: none may stay there for want of a participant
+// that answers (R12).
+func (d *DTM) cancelPrepares(t *transaction) {
+	t.mu.Lock()
+	if t.prepare != nil {
+		t.prepare.cancel()
+	}
+	asked := t.asked
+	t.mu.Unlock()
+	for _, c := range asked {
+		c.endpoint.withdraw(c)
+	}
+}
+
 // prepareContext is the context of all the transaction's calls of Prepare: one
 // deadline for the phase. When it passes the machine hears of it by the
-// transaction's timer, even if a participant ignores its context.
+// transaction's timer, even if a participant ignores its context. It has ended
+// already if the votes don't matter any more.
 func (d *DTM) prepareContext(t *transaction) *callContext {
 	deadline := time.Now().Add(d.config.CallTimeout)
 	if t.deadline.Before(deadline) {
@@ -217,8 +263,10 @@ func (d *DTM) prepareContext(t *transaction) *callContext {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.prepare = d.callContext(t.values, deadline)
-	if t.timer != nil {
+	if t.machine.Phase() == protocol.Preparing {
 		t.timer.Reset(time.Until(deadline))
+	} else {
+		t.prepare.cancel()
 	}
 	return t.prepare
 }
@@ -240,8 +288,8 @@ func (d *DTM) vote(c *call, vote participant.Vote, err error) protocol.Event {
 	return protocol.Voted(c.number, vote, reason)
 }
 
-// answer reads what came of telling a branch: an event for the machine, and
-// whether the branch has to be told again.
+// answer reads what came of telling a branch: an event for the machine, none if
+// the participant did not answer, and whether the branch has to be told again.
 func (d *DTM) answer(c *call, err error) (ev protocol.Event, again bool) {
 	var outcome participant.Outcome
 	var acknowledged bool
@@ -257,19 +305,18 @@ func (d *DTM) answer(c *call, err error) (ev protocol.Event, again bool) {
 	if err != nil {
 		reason = err.Error()
 	}
-	if acknowledged {
+	switch {
+	case acknowledged:
 		return protocol.Acknowledged(c.number, outcome, reason), false
-	}
-	if outcome == participant.OutcomeHeuristicHazard {
-		c.hazard = true
+	case outcome == participant.OutcomeHeuristicHazard:
 		return protocol.Hazard(c.number, reason), true
+	default:
+		return protocol.Event{}, true
 	}
-	return protocol.Event{}, true
 }
 
 func (d *DTM) finish(t *transaction, outcome participant.Outcome) {
 	t.mu.Lock()
-	t.finished.release()
 	failure := t.failure
 	var heuristic error
 	if outcome.Heuristic() {
@@ -287,6 +334,9 @@ func (d *DTM) finish(t *transaction, outcome participant.Outcome) {
 			ce.Write(zap.Stringer("tx", t.id), zap.Stringer("outcome", outcome))
 		}
 	}
+	t.mu.Lock()
+	t.finished.release()
+	t.mu.Unlock()
 	if outcome.Valid() {
 		d.recovering.finished(t)
 	}

@@ -61,8 +61,16 @@ func (d *DTM) enter() bool {
 
 func (d *DTM) leave() { d.goroutines.Done() }
 
-// stopped reports whether the coordinator must not send anything any more.
-func (d *DTM) stopped() bool { return d.halted.Load() }
+// stopped reports whether the coordinator must not send anything any more: it
+// ends, or its log has failed (R5).
+func (d *DTM) stopped() bool {
+	select {
+	case <-d.log.Failed():
+		return true
+	default:
+		return d.halted.Load()
+	}
+}
 
 // BeginOption says something about a transaction to begin.
 type BeginOption func(*beginOptions)
@@ -93,7 +101,8 @@ func WithTimeout(timeout time.Duration) BeginOption {
 }
 
 // WithRequestID makes Begin idempotent: as long as the outcome is kept, another
-// Begin with the same request id and owner returns the same transaction.
+// Begin with the same request id and owner returns the same transaction, which may
+// be decided already, and its other options count for nothing.
 func WithRequestID(id string) BeginOption {
 	return func(o *beginOptions) { o.set(record.AttributeRequestID, id) }
 }
@@ -107,7 +116,10 @@ func WithOwner(owner string) BeginOption {
 // if a crash loses the transaction, it is rolled back (R3). Name, owner and
 // request id have 1 KiB together.
 //
-// Errors: ErrClosed, ErrSafeMode, ErrLimit, and what made the log fail.
+// Errors: ErrLimit for MaxOpen undecided transactions, too long attributes, a
+// timeout that is not positive, or a log that is too far behind; ErrClosed,
+// ErrSafeMode; ErrOutcomeUnknown or ErrNotOwner once the log has failed; ctx's
+// error if it has ended already.
 func (d *DTM) Begin(ctx context.Context, options ...BeginOption) (participant.TxID, error) {
 	o := beginOptions{timeout: d.config.Timeout}
 	for _, option := range options {
@@ -135,7 +147,7 @@ func (d *DTM) begin(ctx context.Context, o beginOptions) (*transaction, error) {
 		return nil, fmt.Errorf("%w: timeout %s is not positive", ErrLimit, o.timeout)
 	}
 	if request := requestKey(o.attributes); request != "" {
-		return d.requests.begin(request, d.table, func() (*transaction, error) { return d.beginNew(o) })
+		return d.requests.begin(ctx, request, d.table, func() (*transaction, error) { return d.beginNew(o) })
 	}
 	return d.beginNew(o)
 }

@@ -3,8 +3,10 @@ package coordinator
 import (
 	"container/heap"
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,11 +20,14 @@ import (
 // call is one call of a participant that is to be made, or made again.
 type call struct {
 	t        *transaction
+	endpoint *endpoint
 	number   int
 	verb     protocol.EffectKind
 	ctx      *callContext // of a Prepare
 	presumed bool         // a rollback by absence (R10)
 	hazard   bool         // the branch did not know the transaction (R7)
+	severe   bool         // the last failure logged was of level Error
+	queued   bool         // a Prepare that waits; guarded by endpoint.mu
 	attempts int
 	retryAt  time.Time
 }
@@ -42,13 +47,17 @@ type endpoint struct {
 	open bool
 
 	inFlight    int
-	telling     int // of those in flight, calls that tell a decision
+	telling     int           // of those in flight, calls that tell a decision
+	driving     int           // in flight, or returned and what came of it is being driven
+	idled       chan struct{} // closed when driving is 0; nil if nobody waits for that
 	prepares    []*call
-	ready       []*call
+	withdrawn   int     // of prepares, those that are not to be made any more
+	ready       []*call // tell a decision
+	tellNext    bool    // whose turn it is if both wait
 	held        []*call // wait for the participant to be registered, or its list to be read
 	retries     retryQueue
 	timer       *time.Timer
-	failures    int // calls that failed in a row
+	failures    int // calls to tell a decision that failed in a row
 	probeAt     time.Time
 	undelivered int
 	unforgotten []participant.Branch
@@ -60,9 +69,38 @@ type endpoint struct {
 // prepare queues a call of Prepare.
 func (e *endpoint) prepare(c *call) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.prepares = append(e.prepares, c)
-	e.pump()
+	wanted := c.ctx.Err() == nil
+	if wanted {
+		c.queued = true
+		e.prepares = append(e.prepares, c)
+		e.pump()
+	}
+	e.mu.Unlock()
+	if !wanted {
+		e.notAsked(c)
+	}
+}
+
+// withdraw takes a Prepare that still waits back, once its context has ended.
+func (e *endpoint) withdraw(c *call) {
+	e.mu.Lock()
+	queued := c.queued
+	if queued {
+		c.queued = false
+		if e.withdrawn++; 2*e.withdrawn > len(e.prepares) {
+			e.prepares = slices.DeleteFunc(e.prepares, func(c *call) bool { return !c.queued })
+			e.withdrawn = 0
+		}
+	}
+	e.mu.Unlock()
+	if queued {
+		e.notAsked(c)
+	}
+}
+
+// notAsked tells the transaction that there will be no vote.
+func (e *endpoint) notAsked(c *call) {
+	e.d.decideBy(c.t, e.d.vote(c, 0, fmt.Errorf("not asked to prepare: %w", context.Cause(c.ctx))))
 }
 
 // tell queues a call that tells a branch its decision; it is made until the
@@ -115,24 +153,48 @@ func (e *endpoint) letPresumed() []*transaction {
 
 // pump starts calls while there is room. Called with the mutex held.
 func (e *endpoint) pump() {
-	if e.d.stopped() {
+	if e.registered == nil || e.d.stopped() {
 		return // R5: after a failed log nothing more is sent
-	}
-	for e.inFlight < e.d.config.MaxInFlight && len(e.prepares) > 0 {
-		e.start(pop(&e.prepares))
 	}
 	now := time.Now()
 	for len(e.retries) > 0 && !now.Before(e.retries[0].retryAt) {
 		e.ready = append(e.ready, heap.Pop(&e.retries).(*call))
 	}
-	for e.inFlight < e.d.config.MaxInFlight && len(e.ready) > 0 && !e.resting(now) {
-		if c := pop(&e.ready); c.presumed && e.d.safeMode.Load() != nil {
-			e.held = append(e.held, c) // R10: it waited while the log proved to be too old
-		} else {
-			e.start(c)
+	for e.inFlight < e.d.config.MaxInFlight {
+		c := e.next(now)
+		if c == nil {
+			break
 		}
+		e.start(c)
 	}
 	e.arm(now)
+}
+
+// next takes the call to be made now out of its queue; nil if there is none. When
+// calls of both kinds wait they take turns: new transactions don't hold up the
+// decisions that free what old ones have locked, nor do decisions that piled up
+// hold up new transactions. Called with the mutex held.
+func (e *endpoint) next(now time.Time) *call {
+	for len(e.prepares) > 0 && !e.prepares[0].queued {
+		pop(&e.prepares)
+		e.withdrawn--
+	}
+	for len(e.ready) > 0 && e.ready[0].presumed && e.d.safeMode.Load() != nil {
+		e.held = append(e.held, pop(&e.ready)) // R10: it waited while the log proved to be too old
+	}
+	tell, prepare := len(e.ready) > 0 && !e.resting(now), len(e.prepares) > 0
+	switch {
+	case tell && (e.tellNext || !prepare):
+		e.tellNext = false
+		return pop(&e.ready)
+	case prepare:
+		e.tellNext = true
+		c := pop(&e.prepares)
+		c.queued = false
+		return c
+	default:
+		return nil
+	}
 }
 
 // downAfter is the number of failures in a row from which on a participant gets
@@ -155,18 +217,60 @@ func pop(queue *[]*call) *call {
 
 func (e *endpoint) start(c *call) {
 	e.inFlight++
+	e.driving++
 	if c.verb != protocol.EffectPrepare {
 		e.telling++
 	}
-	registered := e.registered
 	e.d.goroutines.Add(1)
-	go func() {
-		defer e.d.goroutines.Done()
-		ev := e.call(c, registered)
-		if err := e.d.drive(c.t, ev); err != nil {
+	go e.run(c, e.registered)
+}
+
+// run makes the call and drives what came of it. Deferred, so that a participant
+// that ends its goroutine (runtime.Goexit) gives an unknown answer like one that
+// panics.
+func (e *endpoint) run(c *call, p *participant.Registered) {
+	defer e.d.goroutines.Done()
+	defer e.drove()
+	vote, err := participant.Vote(0), errExited
+	defer func() {
+		if err := e.d.drive(c.t, e.returned(c, vote, err)); err != nil {
 			e.d.logger.Error("transaction refused an answer", zap.Stringer("tx", c.t.id), zap.Error(err))
 		}
 	}()
+	if c.verb == protocol.EffectPrepare {
+		vote, err = e.callPrepare(c, p)
+	} else {
+		err = e.callTell(c, p)
+	}
+	var panicked *panicError
+	if errors.As(err, &panicked) {
+		e.d.logger.Error("participant panicked", zap.String("participant", e.name), zap.Stringer("tx", c.t.id),
+			zap.Any("panic", panicked.value), zap.ByteString("stack", panicked.stack))
+	}
+}
+
+var errExited = errors.New("participant ended the goroutine that called it")
+
+// drove notes that one call less is being driven.
+func (e *endpoint) drove() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.driving--; e.driving == 0 && e.idled != nil {
+		close(e.idled)
+		e.idled = nil
+	}
+}
+
+// idle returns a channel that is closed when no call is under way and what came of
+// the last one is done with; nil if that is so already. Calls that wait, then wait
+// for a time or for a registration.
+func (e *endpoint) idle() <-chan struct{} {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.driving > 0 && e.idled == nil {
+		e.idled = make(chan struct{})
+	}
+	return e.idled
 }
 
 // arm sets the timer for what waits for a time. Called with the mutex held.
@@ -207,19 +311,20 @@ func (e *endpoint) stop() {
 	}
 }
 
-// call makes the call, gives up its place, and returns the event that came of it;
-// none if it has to be made again.
-func (e *endpoint) call(c *call, p *participant.Registered) protocol.Event {
+// returned gives the call's place up and returns the event that came of it; none
+// if it has to be made again.
+func (e *endpoint) returned(c *call, vote participant.Vote, err error) protocol.Event {
 	if c.verb == protocol.EffectPrepare {
-		vote, err := e.callPrepare(c, p)
-		ev := e.d.vote(c, vote, err)
-		e.returned(c, err == nil || vote == participant.VoteRefused, false)
-		return ev
+		// That a Prepare failed does not make the participant one that is down: its
+		// context may have ended because another branch refused.
+		e.leave(c, err == nil || vote == participant.VoteRefused, false, false)
+		return e.d.vote(c, vote, err)
 	}
-	err := e.callTell(c, p)
 	ev, again := e.d.answer(c, err)
+	answered := ev.Kind != 0
+	c.hazard = c.hazard || ev.Kind == protocol.EventHazard
 	e.noteAttempt(c, err, again)
-	e.returned(c, !again || c.hazard, again)
+	e.leave(c, answered, !answered, again)
 	return ev
 }
 
@@ -262,15 +367,23 @@ func (e *endpoint) callTell(c *call, p *participant.Registered) error {
 func guard(fn func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("participant panicked: %v\n%s", p, debug.Stack())
+			err = &panicError{value: p, stack: debug.Stack()}
 		}
 	}()
 	return fn()
 }
 
-// returned gives the call's place up. ok says that the participant answered;
-// again that the call is to be made again.
-func (e *endpoint) returned(c *call, ok, again bool) {
+// panicError keeps the stack out of the text: that becomes a record's reason.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("participant panicked: %v", e.value) }
+
+// leave gives the call's place up. answered says that the participant is there,
+// failed that it is not; again, that the call is to be made again.
+func (e *endpoint) leave(c *call, answered, failed, again bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.inFlight--
@@ -280,12 +393,13 @@ func (e *endpoint) returned(c *call, ok, again bool) {
 			e.undelivered--
 		}
 	}
-	if ok {
+	switch {
+	case answered:
 		if e.down() {
 			e.wakeRetries()
 		}
 		e.failures = 0
-	} else {
+	case failed:
 		e.failures++
 		e.probeAt = time.Now().Add(e.d.backoff(e.failures - downAfter))
 	}
@@ -312,7 +426,7 @@ func (e *endpoint) wakeRetries() {
 func (e *endpoint) forget(b participant.Branch) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.registered == nil || e.registered.Forgetter == nil || e.d.stopped() || len(e.unforgotten) >= maxUnforgotten {
+	if e.registered == nil || e.registered.Forgetter == nil || len(e.unforgotten) >= maxUnforgotten {
 		return
 	}
 	e.unforgotten = append(e.unforgotten, b)
@@ -330,21 +444,32 @@ const maxUnforgotten = 10_000
 
 func (e *endpoint) forgetAll(f participant.Forgetter) {
 	defer e.d.goroutines.Done()
-	for {
+	ended := false
+	defer func() {
+		if !ended { // the participant ended the goroutine
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			e.forgetting = false
+		}
+	}()
+	for !ended {
 		e.mu.Lock()
 		branches := e.unforgotten
 		e.unforgotten = nil
-		e.forgetting = len(branches) > 0
+		ended = len(branches) == 0 || e.d.stopped() // R5
+		e.forgetting = !ended
 		e.mu.Unlock()
-		if len(branches) == 0 {
-			return
+		if !ended {
+			e.callForget(f, branches)
 		}
-		ctx, cancel := context.WithTimeout(e.d.ctx, e.d.config.CallTimeout)
-		err := guard(func() error { return f.Forget(ctx, branches) })
-		cancel()
-		if err != nil {
-			e.d.logger.Debug("participant could not forget", zap.String("participant", e.name), zap.Int("branches", len(branches)), zap.Error(err))
-		}
+	}
+}
+
+func (e *endpoint) callForget(f participant.Forgetter, branches []participant.Branch) {
+	ctx, cancel := context.WithTimeout(e.d.ctx, e.d.config.CallTimeout)
+	defer cancel()
+	if err := guard(func() error { return f.Forget(ctx, branches) }); err != nil {
+		e.d.logger.Debug("participant could not forget", zap.String("participant", e.name), zap.Int("branches", len(branches)), zap.Error(err))
 	}
 }
 
@@ -357,11 +482,4 @@ func (e *endpoint) refuses() error {
 		return fmt.Errorf("%w: participant %q has %d branches that did not acknowledge their decision (Config.MaxUndelivered)", ErrLimit, e.name, e.undelivered)
 	}
 	return nil
-}
-
-// busy reports whether calls are under way or could be at once.
-func (e *endpoint) busy() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.inFlight > 0 || len(e.prepares) > 0 || len(e.ready) > 0 && !e.down()
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/assent-tm/assent/coordinator/protocol"
 	"github.com/assent-tm/assent/participant"
+	"github.com/assent-tm/assent/wal"
 	"github.com/assent-tm/assent/wal/record"
 )
 
@@ -25,11 +26,13 @@ func WithData(data []byte) EnlistOption { return func(o *enlistOptions) { o.data
 // it is first enlisted. Enlisting it again with the same data changes nothing.
 // Nothing needs to be durable yet.
 //
-// Errors: ErrSealed once Commit was called; ErrRolledBack once the transaction
-// was rolled back, by its timeout perhaps; ErrConflict for the same participant
-// with other data; ErrNameTaken; ErrLimit for more than 64 branches, too much
-// data, or a participant with too many undelivered branches; ErrNotFound,
-// ErrForgotten, ErrSafeMode, ErrClosed.
+// Errors: ErrSealed once Commit was called, whoever is enlisted; ErrRolledBack
+// once the transaction was rolled back, by its timeout perhaps; ErrConflict for
+// the same participant with other data; ErrNameTaken and
+// participant.ErrInvalidParticipant; ErrLimit for more than 64 branches, too much
+// data, a participant with too many undelivered branches, or a log that is too far
+// behind; ErrOutcomeUnknown if the log failed; ErrNotFound, ErrForgotten,
+// ErrSafeMode, ErrClosed; ctx's error if it has ended already.
 func (d *DTM) Enlist(ctx context.Context, id participant.TxID, p participant.Participant, options ...EnlistOption) error {
 	var o enlistOptions
 	for _, option := range options {
@@ -40,55 +43,53 @@ func (d *DTM) Enlist(ctx context.Context, id participant.TxID, p participant.Par
 }
 
 func (d *DTM) enlist(ctx context.Context, id participant.TxID, p participant.Participant, data []byte) (participant.Branch, error) {
-	b, err := d.enlistBranch(ctx, id, p, data)
+	if err := d.admits(ctx); err != nil {
+		return participant.Branch{}, fmt.Errorf("enlist in transaction %s: %w", id, err)
+	}
+	if !d.enter() {
+		return participant.Branch{}, fmt.Errorf("enlist in transaction %s: %w", id, ErrClosed)
+	}
+	defer d.leave()
+	t, err := d.find(id)
 	if err != nil {
-		name := "?"
-		if p != nil {
-			name = p.Name()
-		}
-		return participant.Branch{}, fmt.Errorf("enlist participant %s in transaction %s: %w", name, id, err)
+		return participant.Branch{}, fmt.Errorf("enlist: %w", err)
+	}
+	registered, err := d.register(p)
+	if err != nil {
+		return participant.Branch{}, fmt.Errorf("enlist in transaction %s: %w", id, err)
+	}
+	b, err := d.enlistBranch(t, registered, data)
+	if err != nil {
+		return participant.Branch{}, fmt.Errorf("enlist participant %q in transaction %s: %w", registered.Name(), id, err)
 	}
 	return b, nil
 }
 
-func (d *DTM) enlistBranch(ctx context.Context, id participant.TxID, p participant.Participant, data []byte) (participant.Branch, error) {
-	if err := d.admits(ctx); err != nil {
-		return participant.Branch{}, err
-	}
-	if !d.enter() {
-		return participant.Branch{}, ErrClosed
-	}
-	defer d.leave()
+func (d *DTM) enlistBranch(t *transaction, p *participant.Registered, data []byte) (participant.Branch, error) {
 	if len(data) > participant.MaxData {
 		return participant.Branch{}, fmt.Errorf("%w: %d bytes of data are more than %d", ErrLimit, len(data), participant.MaxData)
 	}
-	t, err := d.find(id)
-	if err != nil {
-		return participant.Branch{}, err
-	}
-	registered, err := d.register(p)
-	if err != nil {
-		return participant.Branch{}, err
-	}
-	name := registered.Name()
+	name := p.Name()
 	if b, found, err := d.enlisted(t, name, data); found || err != nil {
 		return b, err
 	}
 	if err := d.endpoint(name).refuses(); err != nil {
 		return participant.Branch{}, err
 	}
-	err = d.drive(t, protocol.Enlist(name, bytes.Clone(data), registered.OnePhaser != nil))
-	if err != nil && !errors.Is(err, errEnlisted) {
-		return participant.Branch{}, d.notEnlisted(t, err)
+	added := d.drive(t, protocol.Enlist(name, bytes.Clone(data), p.OnePhaser != nil))
+	if added != nil && !errors.Is(added, errEnlisted) {
+		return participant.Branch{}, d.notEnlisted(t, added)
 	}
 	b, found, err := d.enlisted(t, name, data)
-	if err == nil && !found {
-		err = t.unknown() // the log failed
-	}
-	if err == nil {
+	switch {
+	case err != nil:
+		return participant.Branch{}, err
+	case !found:
+		return participant.Branch{}, d.notEnlisted(t, protocol.ErrSealed)
+	case added == nil:
 		d.config.Trace.enlisted(b)
 	}
-	return b, err
+	return b, nil
 }
 
 // errEnlisted says that another Enlist of the same participant came first.
@@ -114,17 +115,22 @@ func (d *DTM) enlisted(t *transaction, name string, data []byte) (b participant.
 	return participant.Branch{}, false, nil
 }
 
-// notEnlisted says why the machine took no branch.
+// notEnlisted says why the transaction did not take the branch, or has moved on
+// meanwhile.
 func (d *DTM) notEnlisted(t *transaction, err error) error {
 	if errors.Is(err, protocol.ErrTooManyBranches) {
 		return fmt.Errorf("%w: %w", ErrLimit, err)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.machine.Decision() == record.DecisionRollback {
+	switch {
+	case t.machine.Decision() == record.DecisionRollback:
 		return t.rolledBack()
+	case t.machine.Phase() == protocol.Stopped:
+		return t.unknown()
+	default:
+		return err
 	}
-	return err
 }
 
 // hasBranch reports whether the participant is enlisted. Called with the
@@ -133,10 +139,25 @@ func (t *transaction) hasBranch(name string) bool {
 	return slices.ContainsFunc(t.branches, func(b branch) bool { return b.endpoint.name == name })
 }
 
-// addBranch follows the machine in taking a branch. Called with the transaction's
-// mutex held.
-func (d *DTM) addBranch(t *transaction, ev protocol.Event) {
+// advanceEnlist takes a branch into the machine and the log, or leaves everything
+// as it was: a branch that the log does not have would be lost in a crash. Called
+// with the transaction's mutex held.
+func (d *DTM) advanceEnlist(t *transaction, ev protocol.Event) ([]protocol.Effect, []*wal.Batch, error) {
+	if t.machine.Phase() == protocol.Active && t.hasBranch(ev.Participant) {
+		return nil, nil, errEnlisted
+	}
+	before := t.machine
+	effects, err := t.machine.Step(ev)
+	if err != nil || len(effects) == 0 {
+		return nil, nil, err // no effects: the log failed
+	}
+	batch, err := d.append(t, effects[0])
+	if err != nil {
+		t.machine = before
+		return nil, nil, err
+	}
 	t.branches = append(t.branches, branch{endpoint: d.endpoint(ev.Participant), data: ev.Data})
+	return effects, []*wal.Batch{batch}, nil
 }
 
 // Register adds a participant. Branches that recovery found for its name and

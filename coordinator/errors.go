@@ -39,8 +39,7 @@ var (
 	ErrClosed = errors.New("coordinator is closed")
 	// ErrNotOwner: another coordinator owns the transaction.
 	ErrNotOwner = errors.New("another coordinator owns this transaction")
-	// ErrConflict: the participant is enlisted already, with other data; or the
-	// request id was used for something else.
+	// ErrConflict: the participant is enlisted already, with other data.
 	ErrConflict = errors.New("conflicts with an earlier call")
 	// ErrLimit: a bound of Config or of the contract is reached (R12).
 	ErrLimit = errors.New("limit reached")

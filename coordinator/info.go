@@ -130,28 +130,34 @@ func (f Filter) matches(info Info) bool {
 }
 
 // List returns the transactions that the filter chooses, in the order of their
-// ids, as far as its limit allows.
+// ids, which is about that in which they were begun, as far as its limit allows.
+// Transactions that begin or end meanwhile may be missed.
 func (d *DTM) List(ctx context.Context, f Filter) ([]Info, error) {
 	if f.Limit <= 0 {
 		f.Limit = defaultListLimit
 	}
-	var infos []Info
-	collect := func(t *transaction) bool {
-		if info := t.info(); f.matches(info) {
-			infos = append(infos, info)
-		}
-		return ctx.Err() == nil
-	}
-	d.table.eachLive(collect)
+	var ids []participant.TxID // of all; the rest is read only of those that are asked for
+	d.table.eachLive(func(t *transaction) bool {
+		ids = append(ids, t.id)
+		return true
+	})
 	if f.Done {
-		d.table.eachEnded(collect)
+		ids = d.table.appendEnded(ids)
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("list transactions: %w", err)
-	}
-	slices.SortFunc(infos, func(a, b Info) int { return a.ID.Compare(b.ID) })
-	if len(infos) > f.Limit {
-		infos = infos[:f.Limit]
+	slices.SortFunc(ids, participant.TxID.Compare)
+	var infos []Info
+	for _, id := range slices.Compact(ids) {
+		if len(infos) == f.Limit {
+			break
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("list transactions: %w", err)
+		}
+		if t := d.table.get(id); t != nil {
+			if info := t.info(); f.matches(info) {
+				infos = append(infos, info)
+			}
+		}
 	}
 	return infos, nil
 }

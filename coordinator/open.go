@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -135,23 +134,22 @@ func (d *DTM) watchLog() {
 
 // Close ends the coordinator: nothing new is begun, undecided transactions get a
 // durable rollback decision and are told, calls under way are waited for, and the
-// log is closed. What is not acknowledged by then is left to the next Open. It
-// waits until ctx ends at most; a second call waits again. Close does not close
-// the store.
+// log is closed. What is not acknowledged by then is left to the next Open. Close
+// does not close the store. Get and List still answer afterwards.
+//
+// Calls under way get a CallTimeout at most; then, or when ctx ends, their contexts
+// end and nothing more is sent. If a participant or the store does not return even
+// then, Close waits until ctx ends, and returns an error; the log is not closed
+// then. It may be called again, to wait on, and concurrently. An error also says
+// that the log had failed.
 func (d *DTM) Close(ctx context.Context) error {
 	d.lifeMu.Lock()
-	first := !d.closing
-	d.closing = true
-	d.lifeMu.Unlock()
-	if first {
-		d.rollBackUndecided()
-		d.drain(ctx)
-		d.halted.Store(true)
-		for _, e := range d.allEndpoints() {
-			e.stop()
-		}
-		d.cancel(ErrClosed)
+	if !d.closing {
+		d.closing = true
+		d.goroutines.Add(1)
+		go d.shutDown(ctx)
 	}
+	d.lifeMu.Unlock()
 	ended := make(chan struct{})
 	go func() {
 		d.goroutines.Wait()
@@ -160,7 +158,7 @@ func (d *DTM) Close(ctx context.Context) error {
 	select {
 	case <-ended:
 	case <-ctx.Done():
-		return fmt.Errorf("close coordinator: participants are still being called: %w", context.Cause(ctx))
+		return fmt.Errorf("close coordinator: participants or the log are still being waited for: %w", context.Cause(ctx))
 	}
 	if err := d.log.Close(ctx); err != nil {
 		return fmt.Errorf("close coordinator: %w", err)
@@ -168,12 +166,31 @@ func (d *DTM) Close(ctx context.Context) error {
 	return nil
 }
 
-// rollBackUndecided lets the closing compete for every open decision (R2).
+func (d *DTM) shutDown(ctx context.Context) {
+	defer d.goroutines.Done()
+	stop := context.AfterFunc(ctx, d.halt)
+	defer stop()
+	d.rollBackUndecided()
+	d.drain(ctx)
+	d.halt()
+}
+
+// halt ends what the coordinator does by itself, and lets nothing more be sent.
+func (d *DTM) halt() {
+	d.halted.Store(true)
+	for _, e := range d.allEndpoints() {
+		e.stop()
+	}
+	d.cancel(ErrClosed)
+}
+
+// rollBackUndecided lets the closing compete for every open decision (R2), and
+// waits until all are there.
 func (d *DTM) rollBackUndecided() {
 	var undecided []*transaction
 	d.table.eachLive(func(t *transaction) bool {
 		switch t.phase() {
-		case protocol.Active, protocol.Sealing, protocol.Preparing:
+		case protocol.Active, protocol.Sealing, protocol.Preparing, protocol.Deciding:
 			undecided = append(undecided, t)
 		default:
 		}
@@ -181,25 +198,33 @@ func (d *DTM) rollBackUndecided() {
 	})
 	d.inParallel(undecided, func(t *transaction) {
 		d.decideBy(t, protocol.RollbackRequested(record.CauseClosed, ""))
+		select {
+		case <-t.waitDecided():
+		case <-d.ctx.Done():
+		}
 	})
 }
 
-// drain waits until no call is under way or about to be made, for as long as a
-// call may take.
+// drain waits until no call is under way, for as long as a call may take.
 func (d *DTM) drain(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, d.config.CallTimeout)
 	defer cancel()
-	ticker := time.NewTicker(drainInterval)
-	defer ticker.Stop()
-	for _, e := range d.allEndpoints() {
-		for e.busy() {
-			select {
-			case <-ticker.C:
-			case <-ctx.Done():
-				return
-			}
+	for idle := d.busy(); idle != nil; idle = d.busy() {
+		select {
+		case <-idle:
+		case <-ctx.Done():
+			return
 		}
 	}
 }
 
-const drainInterval = 2 * time.Millisecond
+// busy returns a channel that is closed when some participant that is being called
+// is not any more; nil if none is.
+func (d *DTM) busy() <-chan struct{} {
+	for _, e := range d.allEndpoints() {
+		if idle := e.idle(); idle != nil {
+			return idle
+		}
+	}
+	return nil
+}

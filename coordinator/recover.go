@@ -22,8 +22,8 @@ type recovering struct {
 	mu     sync.Mutex
 	left   map[participant.TxID]struct{}
 	done   chan struct{} // closed when left is empty
-	// unsafe is closed when safe mode is entered.
-	unsafe chan struct{}
+	// blocked is closed when safe mode is entered.
+	blocked chan struct{}
 }
 
 // add is called before anybody else knows of r.
@@ -61,7 +61,7 @@ func (r *recovering) finished(t *transaction) {
 func (d *DTM) WaitRecovered(ctx context.Context) error {
 	select {
 	case <-d.recovering.done:
-	case <-d.recovering.unsafe:
+	case <-d.recovering.blocked:
 	case <-d.ctx.Done():
 	case <-ctx.Done():
 	}
@@ -111,7 +111,7 @@ func (d *DTM) recover() {
 	plan := recovery.NewPlan(d.recovering.states)
 	d.recovering.states = nil
 	d.recovering.done = make(chan struct{})
-	d.recovering.unsafe = make(chan struct{})
+	d.recovering.blocked = make(chan struct{})
 	if len(d.recovering.left) == 0 {
 		close(d.recovering.done)
 	}
@@ -142,7 +142,9 @@ func (d *DTM) recover() {
 func (d *DTM) gate(plan recovery.Plan) (free []*transaction) {
 	var listed []*endpoint
 	for _, p := range d.registry.All() {
-		listed = append(listed, d.endpoint(p.Name()))
+		if p.Lister != nil {
+			listed = append(listed, d.endpoint(p.Name()))
+		}
 	}
 	for _, states := range [][]*record.State{plan.RollBack, plan.Ask} {
 		for _, s := range states {
@@ -238,7 +240,7 @@ func (d *DTM) examine(name string, l participant.Listing) {
 	if proof == "" || !d.safeMode.CompareAndSwap(nil, &proof) {
 		return
 	}
-	close(d.recovering.unsafe)
+	close(d.recovering.blocked)
 	d.logger.Error("safe mode: logged decisions are delivered, nothing is begun, and nothing is rolled back by absence, until an operator has compared log and participants", zap.String("proof", proof))
 	d.config.Trace.safeMode(proof)
 }

@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"context"
 	"sync"
 
 	"github.com/assent-tm/assent/participant"
@@ -10,8 +11,15 @@ import (
 // requests finds transactions by the request id they were begun with, as long as
 // the table holds them.
 type requests struct {
-	mu   sync.Mutex
-	byID map[string]participant.TxID
+	mu    sync.Mutex
+	byKey map[string]*request
+}
+
+// request is a Begin with a request id; id is there once begun is closed, and zero
+// if it failed.
+type request struct {
+	begun chan struct{}
+	id    participant.TxID
 }
 
 // requestKey returns under what a transaction's request id is known; "" if it has
@@ -23,31 +31,74 @@ func requestKey(a record.Attributes) string {
 	return a[record.AttributeOwner] + "\x00" + a[record.AttributeRequestID]
 }
 
-// begin returns the transaction that was begun with this key, else a new one.
-func (r *requests) begin(key string, table *table, begin func() (*transaction, error)) (*transaction, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if id, ok := r.byID[key]; ok {
-		if t := table.get(id); t != nil {
+// begin returns the transaction that was begun with this key, else a new one. The
+// mutex is not held while one is begun: that may wait for the log, whose writer
+// may be waiting in remove.
+func (r *requests) begin(ctx context.Context, key string, table *table, begin func() (*transaction, error)) (*transaction, error) {
+	for {
+		q, first := r.join(key)
+		if first {
+			t, err := begin()
+			r.begun(key, q, t)
+			return t, err
+		}
+		select {
+		case <-q.begun:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		if t := table.get(q.id); t != nil {
 			return t, nil
 		}
+		r.drop(key, q) // that Begin failed, or its outcome has been forgotten just now
 	}
-	t, err := begin()
-	if err != nil {
-		return nil, err
-	}
-	r.put(key, t.id)
-	return t, nil
 }
 
-// put is called with the mutex held, or before anybody else knows of r.
-func (r *requests) put(key string, id participant.TxID) {
-	if r.byID == nil {
-		r.byID = make(map[string]participant.TxID)
+// join returns the request with this key, and whether the caller is the first and
+// has to begin the transaction.
+func (r *requests) join(key string) (q *request, first bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if q = r.byKey[key]; q != nil {
+		return q, false
 	}
-	r.byID[key] = id
+	q = &request{begun: make(chan struct{})}
+	r.set(key, q)
+	return q, true
 }
 
+// begun says what became of the first Begin; t is nil if it failed.
+func (r *requests) begun(key string, q *request, t *transaction) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t != nil {
+		q.id = t.id
+	} else if r.byKey[key] == q {
+		delete(r.byKey, key)
+	}
+	close(q.begun)
+}
+
+// put is called before anybody else knows of r.
+func (r *requests) put(key string, id participant.TxID) { r.set(key, &request{opened, id}) }
+
+// set is called with the mutex held, or before anybody else knows of r.
+func (r *requests) set(key string, q *request) {
+	if r.byKey == nil {
+		r.byKey = make(map[string]*request)
+	}
+	r.byKey[key] = q
+}
+
+func (r *requests) drop(key string, q *request) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.byKey[key] == q {
+		delete(r.byKey, key)
+	}
+}
+
+// remove lets go of the request id of a transaction that is forgotten.
 func (r *requests) remove(id participant.TxID, attributes record.Attributes) {
 	key := requestKey(attributes)
 	if key == "" {
@@ -55,7 +106,7 @@ func (r *requests) remove(id participant.TxID, attributes record.Attributes) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.byID[key] == id {
-		delete(r.byID, key)
+	if q := r.byKey[key]; q != nil && q.id == id {
+		delete(r.byKey, key)
 	}
 }

@@ -42,7 +42,8 @@ func (d *DTM) backoff(failures int) time.Duration {
 }
 
 // noteAttempt keeps for Get what came of telling a branch, sets when it is told
-// again, and logs failures: the first, and then ever rarer.
+// again, and logs failures: the first, and then ever rarer; at once when they
+// become, or cease to be, an operator's business.
 func (e *endpoint) noteAttempt(c *call, err error, again bool) {
 	c.attempts++
 	if again {
@@ -56,11 +57,13 @@ func (e *endpoint) noteAttempt(c *call, err error, again bool) {
 	b := &c.t.branches[c.number]
 	b.attempts, b.lastErr, b.retryAt = c.attempts, err, c.retryAt
 	c.t.mu.Unlock()
-	if !again || bits.OnesCount(uint(c.attempts)) != 1 {
+	severe := c.hazard || errors.Is(err, participant.ErrConfig)
+	if !again || bits.OnesCount(uint(c.attempts)) != 1 && severe == c.severe {
 		return
 	}
+	c.severe = severe
 	level := zap.WarnLevel
-	if c.hazard || errors.Is(err, participant.ErrConfig) {
+	if severe {
 		level = zap.ErrorLevel
 	}
 	e.d.logger.Log(level, "branch has not acknowledged its decision; it is told again",

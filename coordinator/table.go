@@ -109,21 +109,15 @@ func (t *table) eachLive(fn func(*transaction) bool) {
 	}
 }
 
-// eachEnded calls fn for every transaction that is retained, as eachLive.
-func (t *table) eachEnded(fn func(*transaction) bool) {
-	var ids []participant.TxID
+// appendEnded appends the ids of all transactions that are retained.
+func (t *table) appendEnded(ids []participant.TxID) []participant.TxID {
 	for i := range t.shards {
 		s := &t.shards[i]
-		ids = ids[:0]
 		s.mu.RLock()
 		for id := range s.ended {
 			ids = append(ids, id)
 		}
 		s.mu.RUnlock()
-		for _, id := range ids {
-			if tx := t.get(id); tx != nil && !fn(tx) {
-				return
-			}
-		}
 	}
+	return ids
 }

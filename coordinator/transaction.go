@@ -30,9 +30,10 @@ type transaction struct {
 	values   context.Context
 	timer    *time.Timer
 	prepare  *callContext // of the calls of Prepare
+	asked    []*call      // those calls
 	decided  latch        // the decision holds, or the log failed
 	finished latch        // every branch has ended, or the log failed
-	told     bool         // decided was counted, logged and traced
+	told     bool         // the decision was counted
 	failure  error        // why the machine was stopped
 }
 
@@ -88,6 +89,12 @@ func (t *transaction) waitFinished() <-chan struct{} {
 	return t.finished.wait()
 }
 
+func (t *transaction) openDecided() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.decided.release()
+}
+
 func (t *transaction) phase() protocol.Phase {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -108,7 +115,8 @@ func (d *DTM) branchLocked(t *transaction, number int) participant.Branch {
 	}
 }
 
-// answer says to Commit how the transaction ended; see there.
+// answer says to Commit how the transaction ended, the first that holds; see
+// there.
 func (t *transaction) answer() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -119,18 +127,30 @@ func (t *transaction) answer() error {
 		return t.heuristic()
 	case decision == record.DecisionRollback:
 		return t.rolledBack()
-	case !t.finished.open || t.failure != nil && t.machine.Phase() == protocol.Stopped:
-		return fmt.Errorf("commit transaction %s: %w", t.id, ErrCommitPending)
+	case !t.allEnded():
+		return fmt.Errorf("transaction %s: %w", t.id, ErrCommitPending)
 	default:
 		return nil
 	}
 }
 
+// allEnded reports whether every branch has ended. It stays true if the log fails
+// afterwards. Called with the mutex held.
+func (t *transaction) allEnded() bool {
+	for _, b := range t.machine.Branches() {
+		if !b.Outcome.Valid() {
+			return false
+		}
+	}
+	return true
+}
+
+// unknown is the answer while there is no decision. Called with the mutex held.
 func (t *transaction) unknown() error {
 	if t.failure != nil {
-		return fmt.Errorf("commit transaction %s: %w: %w", t.id, ErrOutcomeUnknown, t.failure)
+		return fmt.Errorf("transaction %s: %w: %w", t.id, ErrOutcomeUnknown, t.failure)
 	}
-	return fmt.Errorf("commit transaction %s: %w", t.id, ErrOutcomeUnknown)
+	return fmt.Errorf("transaction %s: %w", t.id, ErrOutcomeUnknown)
 }
 
 func (t *transaction) rolledBack() error {

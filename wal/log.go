@@ -23,7 +23,7 @@ var (
 	// ErrPoisoned says that an earlier write failed, and that therefore these
 	// records were not written.
 	ErrPoisoned = errors.New("log failed earlier, nothing written")
-	// ErrFull says that the store is so far behind that no record is accepted.
+	// ErrFull says that the store is so far behind that no transaction can begin.
 	ErrFull = errors.New("log queue is full")
 )
 
@@ -36,8 +36,10 @@ const (
 	// along has as much room, so that records and carried ones make at most 1 MiB,
 	// which every driver must accept; only the header comes on top.
 	maxBatch = 512 << 10
-	// maxQueued is how many bytes of records may wait for the store (R12).
-	maxQueued = 256 << 20
+	// maxQueued is how many bytes of records may wait for the store before no
+	// transaction can begin (R12). Those that have begun go on: what they may still
+	// append is bounded.
+	maxQueued = 64 << 20
 )
 
 // Config says whose log it is and how long it keeps what.
@@ -102,7 +104,7 @@ type Log struct {
 	stopped chan struct{} // the writer has ended
 	failed  chan struct{}
 	release sync.Once
-	closed  error // of Release
+	closed  error // what Close returns
 
 	// segments belongs to the writer.
 	segments *segments
@@ -212,8 +214,8 @@ var scratch = sync.Pool{New: func() any { return new([]byte) }}
 // with the next forced ones or are written after Config.FlushInterval. Append
 // encodes, but never waits for the store.
 //
-// An error means that nothing was appended: ErrClosed, ErrFull, a record that
-// exceeds its limits, or a transaction that does not begin with Begun. After the
+// An error means that nothing was appended: ErrClosed, ErrFull (to Begun only), a
+// record that exceeds its limits, or a transaction that does not begin with Begun. After the
 // log failed, the returned batch tells so.
 func (l *Log) Append(tx *Tx, forced bool, recs ...record.Record) (*Batch, error) {
 	buf := scratch.Get().(*[]byte)
@@ -229,11 +231,11 @@ func (l *Log) Append(tx *Tx, forced bool, recs ...record.Record) (*Batch, error)
 		return l.dead, nil
 	case l.isOver:
 		return nil, fmt.Errorf("append to transaction %s: %w", tx.id, ErrClosed)
-	case l.queued+e.size > maxQueued:
-		return nil, fmt.Errorf("append to transaction %s: %w: %d bytes wait for the store", tx.id, ErrFull, l.queued)
 	case !tx.begun && recs[0].Kind() != record.KindBegun:
 		// A replay would take it for a leftover, or for damage.
 		return nil, fmt.Errorf("append to transaction %s: its first record is %s", tx.id, recs[0].Kind())
+	case !tx.begun && l.queued+e.size > maxQueued:
+		return nil, fmt.Errorf("append to transaction %s: %w: %d bytes wait for the store", tx.id, ErrFull, l.queued)
 	}
 	tx.begun = true
 	return l.enqueue(e, *buf, len(recs), forced), nil
@@ -334,8 +336,8 @@ func (l *Log) Stats() Stats {
 
 // Close writes what is queued, ends the writer and releases the term. If ctx ends
 // first the queued records become ErrUnknown; Close may then be called again to
-// wait on. A log that failed returns why, and is not released: nothing more is
-// asked of its store (R5). Close does not close the store.
+// wait on. The error of a log that failed is why it did. Close does not close the
+// store.
 func (l *Log) Close(ctx context.Context) error {
 	l.mu.Lock()
 	if !l.isOver {
@@ -350,12 +352,15 @@ func (l *Log) Close(ctx context.Context) error {
 		return fmt.Errorf("close log term %s: %w", l.Term(), ctx.Err())
 	}
 	l.abandon()
-	if err := l.Err(); err != nil {
-		return fmt.Errorf("close log term %s: %w", l.Term(), err)
-	}
 	l.release.Do(func() {
-		if err := l.stream.Release(ctx); err != nil {
-			l.closed = fmt.Errorf("release log term %s: %w", l.Term(), err)
+		// Of a poisoned log, too: whoever takes the term over learns what became
+		// of the last write (R5).
+		err := l.stream.Release(ctx)
+		if failure := l.Err(); failure != nil {
+			err = failure
+		}
+		if err != nil {
+			l.closed = fmt.Errorf("close log term %s: %w", l.Term(), err)
 		}
 	})
 	return l.closed

@@ -65,6 +65,7 @@ func (h *heir) open(ctx context.Context, store Store) (*Log, *Inheritance, error
 	if err != nil {
 		return nil, nil, err
 	}
+	h.own = stream
 	l, err := h.newLog(ctx, stream)
 	if err != nil {
 		return nil, nil, err
@@ -88,6 +89,7 @@ func (h *heir) open(ctx context.Context, store Store) (*Log, *Inheritance, error
 type heir struct {
 	config  Config
 	streams []Stream // taken over
+	own     Stream   // of the fresh term
 	terms   map[participant.Term]record.TermMarks
 	found   map[participant.TxID]*found
 }
@@ -99,6 +101,7 @@ type found struct {
 	// rooted: the record that a transaction's records begin with is there. Without
 	// it they are leftovers of a forgotten one, whose home was dropped.
 	rooted bool
+	frame  []byte // the Carried record to be written
 }
 
 func (h *heir) takeOver(ctx context.Context, store Store) error {
@@ -204,8 +207,7 @@ func (s *scan) record(r record.Record) error {
 		s.heir.found[id] = f
 	}
 	f.epoch = max(f.epoch, s.epoch)
-	switch r.Kind() {
-	case record.KindBegun, record.KindCarried:
+	if kind := r.Kind(); kind == record.KindBegun || kind == record.KindCarried {
 		f.rooted = true
 	}
 	if err := f.state.Apply(r); err != nil {
@@ -270,10 +272,9 @@ func (h *heir) rewrite(ctx context.Context, l *Log, now time.Time) (*Inheritance
 	}
 	inherited := &Inheritance{Transactions: make([]Inherited, 0, len(kept))}
 	q := &queue{}
-	for i := range kept {
-		k := &kept[i]
+	for _, k := range kept {
 		if len(q.buf)+len(k.frame) > maxBatch {
-			if err := l.bequeath(ctx, q); err != nil {
+			if err := l.appendCarried(ctx, q); err != nil {
 				return nil, err
 			}
 		}
@@ -286,11 +287,11 @@ func (h *heir) rewrite(ctx context.Context, l *Log, now time.Time) (*Inheritance
 		k.frame = nil
 		inherited.Transactions = append(inherited.Transactions, Inherited{State: k.state, Tx: e.tx, Epoch: k.epoch})
 	}
-	return inherited, l.bequeath(ctx, q)
+	return inherited, l.appendCarried(ctx, q)
 }
 
-// bequeath appends carried records to the own term.
-func (l *Log) bequeath(ctx context.Context, q *queue) error {
+// appendCarried appends carried records to the own term.
+func (l *Log) appendCarried(ctx context.Context, q *queue) error {
 	l.segments.add(q.entries, q.buf)
 	if err := l.write(ctx); err != nil {
 		return err
@@ -300,19 +301,17 @@ func (l *Log) bequeath(ctx context.Context, q *queue) error {
 	return nil
 }
 
-type keepsake struct {
-	*found
-	frame []byte // the Carried record
-}
-
 // keep returns what is to be re-written, in the order of ids, and raises the marks
 // for what is not.
-func (h *heir) keep(m *marks, now time.Time) ([]keepsake, error) {
-	var kept []keepsake
-	var ended []*found
+func (h *heir) keep(m *marks, now time.Time) ([]*found, error) {
+	var kept, ended []*found
 	for _, f := range h.found {
+		var err error
+		if f.frame, err = record.Append(nil, record.Carried{State: *f.state}); err != nil {
+			return nil, err
+		}
 		if f.state.Completed.IsZero() {
-			kept = append(kept, keepsake{found: f})
+			kept = append(kept, f)
 		} else {
 			ended = append(ended, f)
 		}
@@ -320,38 +319,27 @@ func (h *heir) keep(m *marks, now time.Time) ([]keepsake, error) {
 	slices.SortFunc(ended, func(a, b *found) int { return b.state.Completed.Compare(a.state.Completed) })
 	retained := int64(0)
 	for _, f := range ended {
-		frame, err := record.Append(nil, record.Carried{State: *f.state})
-		if err != nil {
-			return nil, err
-		}
+		retained += int64(len(f.frame))
 		age := now.Sub(f.state.Completed)
-		retained += int64(len(frame))
-		switch {
-		case age >= h.config.Retention,
-			retained > h.config.RetainBytes && age >= h.config.RetainAtLeast:
+		if age >= h.config.Retention || retained > h.config.RetainBytes && age >= h.config.RetainAtLeast {
 			m.forget(f.state.Tx, m.own.Term)
-		default:
-			kept = append(kept, keepsake{found: f, frame: frame})
+		} else {
+			kept = append(kept, f)
 		}
 	}
-	for i := range kept {
-		if k := &kept[i]; k.frame == nil {
-			var err error
-			if k.frame, err = record.Append(nil, record.Carried{State: *k.state}); err != nil {
-				return nil, err
-			}
-		}
-	}
-	slices.SortFunc(kept, func(a, b keepsake) int { return a.state.Tx.Compare(b.state.Tx) })
+	slices.SortFunc(kept, func(a, b *found) int { return a.state.Tx.Compare(b.state.Tx) })
 	return kept, nil
 }
 
-// release gives up what was taken over, for the next Open.
+// release gives up what was taken over, and what was written of it, for the next
+// Open to merge.
 func (h *heir) release(ctx context.Context) {
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
 	defer stop()
-	for _, old := range h.streams {
-		// That it fails changes nothing: the terms stay as they are.
-		_ = old.Release(ctx)
+	for _, stream := range append(h.streams, h.own) {
+		if stream != nil {
+			// That it fails changes nothing: the terms stay as they are.
+			_ = stream.Release(ctx)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"slices"
 	"testing"
@@ -183,22 +184,52 @@ func TestR10EveryTermStaysListed(t *testing.T) {
 	require.Equal(t, opened[300:], orphans)
 }
 
-func TestAFailedOpenReleasesWhatItTookOver(t *testing.T) {
-	memory := waltest.NewMemory()
-	log, _ := open(t, memory, config)
-	require.NoError(t, log.Close(t.Context()))
+// R9: of several that want a term one gets it; the others go on without.
+func TestR9ATermThatAnotherTookIsLeftToIt(t *testing.T) {
+	for _, lost := range []error{wal.ErrOwned, wal.ErrNoTerm} {
+		memory := waltest.NewMemory()
+		log, _ := open(t, memory, config)
+		tx := log.NewTx(id(log.Term(), 1))
+		force(t, log, tx, begun(tx))
+		require.NoError(t, log.Close(t.Context()))
+		_, inheritance := openStore(t, &hooked{Store: memory.Open(), hook: func(c call, do func() error) error {
+			if c.name == "take over" {
+				return fmt.Errorf("too late: %w", lost)
+			}
+			return do()
+		}}, config)
+		require.Empty(t, inheritance.Transactions)
+	}
+}
 
-	store := memory.Open() // stays open: only a release can make orphans
-	defer store.Close()
-	broken := errors.New("no more terms")
-	_, _, err := wal.Open(t.Context(), &hooked{Store: store, hook: func(c call, do func() error) error {
-		if c.name == "open" {
-			return broken
-		}
-		return do()
-	}}, config)
-	require.ErrorIs(t, err, broken)
-	open(t, memory, config)
+// A store that stays open gets everything back from an Open that failed, also if
+// that had begun to delete old terms.
+func TestAFailedOpenReleasesWhatItTookOver(t *testing.T) {
+	memory := inheritanceOfTwo(t, config)
+	want := statesOf(t, memory.Clone(), config)
+	store := memory.Open()
+	broken := errors.New("broken")
+	for _, failing := range []struct {
+		name string
+		at   int
+	}{{"open", 0}, {"append", 0}, {"append", 2}, {"delete", 1}} {
+		calls := 0
+		_, _, err := wal.Open(t.Context(), &hooked{Store: store, hook: func(c call, do func() error) error {
+			if c.name == failing.name {
+				if calls++; calls > failing.at {
+					return broken
+				}
+			}
+			return do()
+		}}, config)
+		require.ErrorIs(t, err, broken)
+	}
+	log, inheritance := openStore(t, store, config)
+	require.Len(t, inheritance.Transactions, len(want))
+	for i, inherited := range inheritance.Transactions {
+		require.Equal(t, want[i], inherited.State)
+	}
+	require.NoError(t, log.Close(t.Context()))
 }
 
 func TestAnotherDomainsLogIsRefusedBeforeAnythingIsWritten(t *testing.T) {
@@ -377,4 +408,56 @@ func TestDamageIsFound(t *testing.T) {
 			}
 		})
 	}
+}
+
+// FuzzOpen feeds Open a segment of frames with right checksums: it must not panic,
+// and what it refuses must be typed.
+func FuzzOpen(f *testing.F) {
+	sum := crc32.MakeTable(crc32.Castagnoli)
+	term := participant.NewTerm(1, 1)
+	tx := id(term, 1)
+	at := time.UnixMilli(1)
+	catalogue := &record.Catalogue{Domain: "orders"}
+	for _, recs := range [][]record.Record{
+		{record.Header{Term: term, Seq: 1, Catalogue: catalogue}},
+		{record.Header{Term: term, Seq: 1, Highest: nth(2)}, record.Begun{Tx: tx, At: at}, record.Decided{Tx: tx, Decision: 1}},
+		{record.Header{Term: term, Seq: 1, Highest: nth(2), Mark: nth(1)}, record.Completed{Tx: tx, At: at}},
+		{record.Header{Term: term, Seq: 1, Highest: nth(2)}, record.Begun{Tx: tx, At: at}, record.Completed{Tx: tx, At: at}},
+		{record.Header{Term: term, Seq: 1, Highest: nth(2)}, record.Carried{State: record.State{Tx: tx, At: at, Branches: make([]record.Branch, 1)}}},
+	} {
+		var bodies []byte
+		for _, r := range recs {
+			frame, err := record.Append(nil, r)
+			if err != nil {
+				f.Fatal(err)
+			}
+			bodies = append(bodies, frame[:len(frame)-crc32.Size]...) // all are shorter than 128 bytes
+		}
+		f.Add(bodies)
+	}
+	f.Fuzz(func(t *testing.T, bodies []byte) {
+		var segment []byte
+		for len(bodies) > 0 && bodies[0] < 128 && int(bodies[0]) < len(bodies) {
+			length := int(bodies[0])
+			segment = append(segment, bodies[:1+length]...)
+			segment = binary.LittleEndian.AppendUint32(segment, crc32.Checksum(bodies[1:1+length], sum))
+			bodies = bodies[1+length:]
+		}
+		memory := waltest.NewMemory()
+		memory.Random = func() uint32 { return 1 }
+		store := memory.Open()
+		defer store.Close()
+		stream, err := store.Open(t.Context(), "by hand")
+		require.NoError(t, err)
+		if len(segment) > 0 {
+			require.NoError(t, stream.Append(t.Context(), 1, segment, nil))
+		}
+		require.NoError(t, stream.Release(t.Context()))
+		log, _, err := wal.Open(t.Context(), store, config)
+		if err != nil {
+			require.True(t, errors.Is(err, wal.ErrDamaged) || errors.Is(err, wal.ErrNewer) || errors.Is(err, wal.ErrForeign), "%v", err)
+			return
+		}
+		require.NoError(t, log.Close(t.Context()))
+	})
 }

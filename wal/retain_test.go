@@ -115,6 +115,50 @@ func TestR13InheritedOutcomesAreForgottenLater(t *testing.T) {
 	})
 }
 
+// R13: a former term's mark is durable although the segment with the last
+// catalogue was dropped long ago.
+func TestR13FormerMarksOutliveTheirSegments(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		config := config
+		config.Retention = time.Hour
+		memory := waltest.NewMemory()
+		log, _ := open(t, memory, config)
+		var former []participant.TxID
+		for n := range uint64(3) { // each large enough for a segment, and a group, of its own
+			tx := log.NewTx(id(log.Term(), n+1))
+			force(t, log, tx, append(large(tx, 64), completed(tx))...)
+			former = append(former, tx.ID())
+			time.Sleep(time.Minute)
+		}
+		require.NoError(t, log.Close(t.Context()))
+
+		log, _ = open(t, memory, config)
+		time.Sleep(time.Hour - 3*time.Minute)
+		for n, tx := range former {
+			finish(t, log, uint64(n+1))
+			require.Equal(t, wal.AbsentForgotten, log.Absent(tx))
+			require.Equal(t, wal.AbsentUndecided, log.Absent(id(tx.Term, uint64(n+2))))
+			later, _ := open(t, memory.Clone(), config)
+			require.Equal(t, log.Terms()[0], later.Terms()[0])
+			require.NoError(t, later.Close(t.Context()))
+			time.Sleep(time.Minute)
+		}
+	})
+}
+
+// R13: a mark never falls, in whatever order transactions are forgotten.
+func TestR13MarksOnlyRise(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		config := config
+		config.Retention = -1
+		log, _ := open(t, waltest.NewMemory(), config)
+		for n := uint64(10 * group); n > 0; n-- {
+			finish(t, log, n)
+		}
+		require.Equal(t, wal.AbsentForgotten, log.Absent(id(log.Term(), 10*group)))
+	})
+}
+
 func TestRetentionEndsEarlyWhereBytesAreShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		config := config
@@ -262,7 +306,12 @@ func TestALargeLiveSetIsNotCarriedForEver(t *testing.T) {
 	config := config
 	config.RetainBytes = 1
 	memory := waltest.NewMemory()
-	log, _ := open(t, memory, config)
+	log, _ := openStore(t, &hooked{Store: memory.Open(), hook: func(c call, do func() error) error {
+		if len(c.segment) > 1<<20 {
+			t.Errorf("segment of %d bytes", len(c.segment))
+		}
+		return do()
+	}}, config)
 	for n := range uint64(100) { // 17 MB
 		tx := log.NewTx(id(log.Term(), n+1))
 		force(t, log, tx, large(tx, 40)...)

@@ -79,13 +79,13 @@ func (s *segments) add(entries []entry, records []byte) {
 	s.records = records
 	for i := range entries {
 		e := &entries[i]
-		s.settle(e.tx, e.completed, records[:e.size])
+		s.note(e.tx, e.completed, records[:e.size])
 		records = records[e.size:]
 	}
 }
 
-// settle notes what records mean for their transaction's place.
-func (s *segments) settle(tx *Tx, completed int64, records []byte) {
+// note keeps what records mean for their transaction's place.
+func (s *segments) note(tx *Tx, completed int64, records []byte) {
 	if tx.id.Term == s.marks.own.Term && after(tx.id.UUID, s.marks.own.Highest) {
 		s.marks.own.Highest = tx.id.UUID
 	}

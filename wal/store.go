@@ -70,7 +70,9 @@ type Stream interface {
 	Term() participant.Term
 
 	// Epoch returns the number that requests of this owner carry for the
-	// transactions of the term: higher than that of any former owner (R9).
+	// transactions in the term. It is not lower than any that the store gave
+	// before, and higher than any it gave a former owner (R9): a transaction moves
+	// from term to term, and its epochs must rise.
 	Epoch() uint64
 
 	// Append stores a segment and drops others: durable when it returns nil, all

@@ -239,6 +239,37 @@ func TestWhatCannotBeAppendedIsRefused(t *testing.T) {
 	require.Equal(t, int64(1), log.Stats().Appends)
 }
 
+// R12: the queue is bounded, at the door: what has begun may end.
+func TestR12NothingBeginsWhileTheQueueIsFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newGated(waltest.NewMemory())
+		log, _ := openStore(t, store, config)
+		store.close()
+		var batches []*wal.Batch
+		var first *wal.Tx
+		for n := uint64(1); ; n++ {
+			tx := log.NewTx(id(log.Term(), n))
+			b, err := log.Append(tx, false, large(tx, 64)...)
+			if err != nil {
+				require.ErrorIs(t, err, wal.ErrFull)
+				break
+			}
+			require.LessOrEqual(t, n, uint64(300), "300 times 256 KiB")
+			if first == nil {
+				first = tx
+			}
+			batches = append(batches, b)
+		}
+		require.Greater(t, len(batches), 200)
+		ended := appended(t, log, first, true, decided(first))
+		close(store.gate)
+		<-ended.Done()
+		require.NoError(t, ended.Err())
+		tx := log.NewTx(id(log.Term(), 1000))
+		force(t, log, tx, begun(tx))
+	})
+}
+
 func TestCloseWritesWhatIsQueuedAndReleases(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory := waltest.NewMemory()
@@ -306,7 +337,7 @@ func TestR5WhatAFailedWriteTells(t *testing.T) {
 				answers := make(chan error)
 				failing, calls := false, 0
 				store := &hooked{Store: waltest.NewMemory().Open(), hook: func(c call, do func() error) error {
-					if !failing {
+					if !failing || c.name == "release" {
 						return do()
 					}
 					calls++
@@ -336,7 +367,9 @@ func TestR5WhatAFailedWriteTells(t *testing.T) {
 				requireOnly(t, c.later, refused.Err())
 				requireOnly(t, c.batch, log.Err())
 				require.ErrorIs(t, log.Close(t.Context()), c.batch)
-				require.Equal(t, len(c.answers), calls, "nothing is asked of the store after the failure, not even to release")
+				require.Equal(t, len(c.answers), calls, "nothing is written after the failure")
+				_, inheritance := openStore(t, store.Store, config)
+				require.Empty(t, inheritance.Transactions)
 			})
 		})
 	}
@@ -408,7 +441,9 @@ func TestR9ADeposedCoordinatorIsFenced(t *testing.T) {
 func TestR9ALostTermIsNotWrittenAnyMore(t *testing.T) {
 	appends := 0
 	store := &hooked{Store: waltest.NewMemory().Open(), lost: make(chan struct{}), hook: func(c call, do func() error) error {
-		appends++
+		if c.name == "append" {
+			appends++
+		}
 		return do()
 	}}
 	config := config

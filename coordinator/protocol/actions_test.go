@@ -187,8 +187,8 @@ func (w *world) do(a action) {
 	w.checkState()
 }
 
-// request feeds what asks for a rollback. One that changes nothing costs nothing, so
-// that it is tried again in every later state.
+// request feeds what asks for a rollback (R2, R8). One that changes nothing costs
+// nothing, so that it is tried again in every later state.
 func (w *world) request(m mishap, ev Event) {
 	before, excused := w.m, w.excused
 	w.excused = true
@@ -229,7 +229,9 @@ func (w *world) message(a action, i int, b *branch) {
 		w.giveUp(i)
 	case arriveAstray:
 		c := call(a.choice & 15)
-		b.astray &^= 1 << c
+		if !w.haunted {
+			b.astray &^= 1 << c
+		}
 		w.receive(i, c, int(a.choice>>4))
 	default:
 		panic(fmt.Sprintf("action %d", a.verb))

@@ -2,63 +2,97 @@ package protocol
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/assent-tm/assent/wal/record"
 )
 
-// describeEffect writes an effect as the transcripts and traces show it.
-func describeEffect(e Effect) string {
+// naming tells a branch by its participant, or else by its number.
+type naming []string
+
+func (n naming) of(branch int) string {
+	if branch < len(n) {
+		return n[branch]
+	}
+	return strconv.Itoa(branch)
+}
+
+// effect writes an effect as the transcripts and the stories of the exploration
+// show it.
+func (n naming) effect(e Effect) string {
 	switch e.Kind {
 	case EffectAppend:
-		how := "lazy"
+		how := "append lazy: "
 		if e.Forced {
-			how = "forced"
+			how = "append forced: "
 		}
 		texts := make([]string, len(e.Records))
 		for i, r := range e.Records {
-			texts[i] = describeRecord(r)
+			texts[i] = n.record(r)
 		}
-		return fmt.Sprintf("append %s: %s", how, strings.Join(texts, " + "))
+		return how + strings.Join(texts, " + ")
 	case EffectPrepare:
-		return "tell prepare" + numbers(e.Branches)
+		return "prepare: " + n.all(e.Branches)
 	case EffectCancelPrepare:
 		return "cancel prepare"
 	case EffectCommit:
-		return "tell commit" + numbers(e.Branches)
+		return "commit: " + n.all(e.Branches)
 	case EffectCommitOnePhase:
-		return "tell commit-one-phase" + numbers(e.Branches)
+		return "commit in one phase: " + n.all(e.Branches)
 	case EffectRollback:
-		return "tell rollback" + numbers(e.Branches)
+		return "roll back: " + n.all(e.Branches)
+	case EffectForget:
+		return "forget: " + n.all(e.Branches)
 	case EffectFinish:
 		if !e.Outcome.Valid() {
 			return "finish: outcome unknown"
 		}
 		return "finish: " + e.Outcome.String()
-	case EffectForget:
-		return "tell forget" + numbers(e.Branches)
 	default:
 		return fmt.Sprintf("effect %d", e.Kind)
 	}
 }
 
-func numbers(branches []int) string {
-	return strings.Trim(strings.ReplaceAll(fmt.Sprint(" ", branches), "  ", " "), "")
+func (n naming) all(branches []int) string {
+	texts := make([]string, len(branches))
+	for i, b := range branches {
+		texts[i] = n.of(b)
+	}
+	return strings.Join(texts, ", ")
 }
 
-func describeRecord(r record.Record) string {
+func (n naming) record(r record.Record) string {
 	switch r := r.(type) {
 	case record.Enlisted:
-		return fmt.Sprintf("enlisted %d", r.Number)
+		return "enlisted " + n.of(r.Number)
 	case record.Decided:
-		text := "decided " + r.Decision.String()
-		if r.Cause != 0 {
-			text += " (" + r.Cause.String() + ")"
-		}
-		return text
+		return "decided " + n.decision(r)
 	case record.Heuristic:
-		return fmt.Sprintf("heuristic %d %s", r.Number, r.Outcome)
+		return n.of(r.Number) + " ended " + r.Outcome.String()
 	default:
 		return r.Kind().String()
 	}
+}
+
+// decision adds the votes to a commit, and what caused it to a rollback.
+func (n naming) decision(r record.Decided) string {
+	if r.Decision == record.DecisionRollback {
+		text := "rollback, " + r.Cause.String()
+		if r.By >= 0 {
+			text += " (" + n.of(r.By) + ")"
+		}
+		if r.Reason != "" {
+			text += ": " + r.Reason
+		}
+		return text
+	}
+	votes := make([]string, len(r.Votes))
+	for i, v := range r.Votes {
+		votes[i] = n.of(i) + " " + v.String()
+	}
+	if len(votes) == 0 {
+		return "commit"
+	}
+	return "commit, votes: " + strings.Join(votes, ", ")
 }

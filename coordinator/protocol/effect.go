@@ -10,7 +10,8 @@ type EffectKind uint8
 
 const (
 	// EffectAppend: append Records to the log, forced or lazily. A forced append,
-	// and a lazy one that ends in Completed, is answered by Appended.
+	// and a lazy one that ends in Completed, is answered by Appended. The driver
+	// gives Completed its time: the machine has no clock.
 	EffectAppend EffectKind = 1 + iota
 	// EffectPrepare: ask Branches to prepare, in parallel; each answers with one
 	// Voted.

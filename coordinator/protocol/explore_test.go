@@ -6,7 +6,6 @@ import (
 	"hash/maphash"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -50,14 +49,16 @@ type walk struct {
 type place struct {
 	world *world
 	visit uint32
+	print [2]uint64
 }
 
 func explore(s *setting, watch func(before, after *world)) exploration {
 	k := walk{setting: s, seen: map[[2]uint64]struct{}{}, watch: watch}
 	start := newWorld(s)
-	k.seen[start.fingerprint(nil)] = struct{}{}
+	print := start.fingerprint(nil)
+	k.seen[print] = struct{}{}
 	k.visits = []visit{{}}
-	for level := []place{{start, 0}}; len(level) > 0 && k.broken == nil; {
+	for level := []place{{start, 0, print}}; len(level) > 0 && k.broken == nil; {
 		level = k.widen(level)
 	}
 	k.states = len(k.visits)
@@ -76,7 +77,7 @@ func (k *walk) widen(level []place) (next []place) {
 		if progress == 0 {
 			k.end(p)
 		}
-		for _, a := range actions {
+		for nth, a := range actions {
 			w := p.world.copyTo(spare)
 			spare = nil
 			w.do(a)
@@ -84,18 +85,21 @@ func (k *walk) widen(level []place) (next []place) {
 			if k.watch != nil {
 				k.watch(p.world, w)
 			}
+			print := w.fingerprint(key[:0])
+			if nth < progress && print == p.print {
+				w.violate("AC5", "something goes on for ever and changes nothing")
+			}
 			if w.broken != nil {
 				k.found(w.broken, p.visit, a)
 				return nil
 			}
-			print := w.fingerprint(key[:0])
 			if _, seen := k.seen[print]; seen {
 				spare = w
 				continue
 			}
 			k.seen[print] = struct{}{}
 			k.visits = append(k.visits, visit{p.visit, a})
-			next = append(next, place{w, uint32(len(k.visits) - 1)})
+			next = append(next, place{w, uint32(len(k.visits) - 1), print})
 		}
 		if k.broken != nil {
 			return nil
@@ -142,7 +146,7 @@ func story(s *setting, trace []action) string {
 	told.step = func(m *Machine, ev Event) []Effect {
 		effects := s.step(m, ev)
 		for _, e := range effects {
-			fmt.Fprintf(&b, "        -> %s\n", describeEffect(e))
+			fmt.Fprintf(&b, "        -> %s\n", naming(nil).effect(e))
 		}
 		return effects
 	}
@@ -260,65 +264,76 @@ const (
 
 var allVotes = []participant.Vote{yes, none, no, fails}
 
+// worlds are the settings that are walked, and what was found there. A mishap that
+// is not named does not happen: with three branches, all of them at once are too
+// many states for a test (one crash alone: 13,346,813).
 var worlds = []struct {
 	setting
-	short                        bool
 	states, steps, ends, orphans int
 }{
 	{
-		setting: setting{name: "A 2 branches", branches: 2, votes: []participant.Vote{yes, none, no, fails},
-			budget: budget{crash: 2, lost: 1, doubled: 1, late: 1, failedAppend: 1, rollbackCall: 1, deadline: 1}},
+		setting: setting{name: "no branches", budget: everything},
+		states:  95, steps: 186, ends: 18, orphans: 0,
 	},
 	{
-		setting: setting{name: "B 2 branches heuristics", branches: 2, votes: []participant.Vote{yes, none, no, fails},
-			budget: budget{crash: 2, lost: 1, doubled: 1, late: 1, failedAppend: 1, rollbackCall: 1, deadline: 1, alone: 1, amnesia: 1}},
+		setting: setting{name: "one branch", branches: 1, votes: allVotes, budget: everything},
+		states:  81903, steps: 329904, ends: 23940, orphans: 2630,
 	},
 	{
-		setting: setting{name: "C 3 branches", branches: 3, votes: []participant.Vote{yes, none, no, fails},
-			budget: budget{crash: 2, lost: 1, doubled: 1, late: 1, failedAppend: 1, deadline: 1, rollbackCall: 1}},
+		setting: setting{name: "one branch, in one phase", branches: 1, onePhase: true, budget: everything},
+		states:  6093, steps: 24708, ends: 1483, orphans: 0,
 	},
 	{
-		setting: setting{name: "C1 3 branches", branches: 3, votes: []participant.Vote{yes, none, no, fails},
-			budget: budget{crash: 1, lost: 1, doubled: 1, late: 1, failedAppend: 1, deadline: 1, rollbackCall: 1}},
+		setting: setting{name: "one branch, in one phase, taken over", branches: 1, onePhase: true, haunted: true, budget: everything},
+		states: 5083, steps: 22423, ends: 1261, orphans: 0,
 	},
 	{
-		setting: setting{name: "C2 3 branches", branches: 3, votes: []participant.Vote{yes, none, no, fails},
-			budget: budget{crash: 1, lost: 1, deadline: 1, alone: 1, amnesia: 1}},
+		setting: setting{
+			name: "two branches, taken over", branches: 2, votes: allVotes, haunted: true,
+			budget: budget{crash: 2, lost: 1, failedAppend: 1, rollbackCall: 1, alone: 1, amnesia: 1},
+		},
+		states: 248941, steps: 1150762, ends: 48810, orphans: 8684,
 	},
 	{
-		setting: setting{name: "C3 3 branches", branches: 3, votes: []participant.Vote{yes, none, no, fails},
-			budget: budget{crash: 2, lost: 1, failedAppend:1, alone: 1}},
+		setting: setting{name: "two branches", branches: 2, votes: allVotes, budget: everything},
+		states:  1886290, steps: 10466918, ends: 397527, orphans: 89552,
 	},
 	{
-		setting: setting{name: "D one-phase", branches: 1, onePhase: true, votes: []participant.Vote{yes, none, no, fails},
-			budget: budget{crash: 2, lost: 1, doubled: 1, late: 1, failedAppend: 1, rollbackCall: 1, deadline: 1, alone: 1, amnesia: 1}},
+		setting: setting{
+			name: "three branches", branches: 3, votes: allVotes,
+			budget: budget{crash: 2, lost: 1, doubled: 1, late: 1, failedAppend: 1, rollbackCall: 1, deadline: 1},
+		},
+		states: 1102779, steps: 7493327, ends: 217018, orphans: 72686,
 	},
 	{
-		setting: setting{name: "E one", branches: 1, votes: []participant.Vote{yes, none, no, fails},
-			budget: budget{crash: 2, lost: 1, doubled: 1, late: 1, failedAppend: 1, rollbackCall: 1, deadline: 1, alone: 1, amnesia: 1}},
+		setting: setting{
+			name: "three branches that may decide alone", branches: 3, votes: allVotes,
+			budget: budget{crash: 2, lost: 1, failedAppend: 1, alone: 1, amnesia: 1},
+		},
+		states: 889364, steps: 4301345, ends: 148958, orphans: 17646,
 	},
-	{
-		setting: setting{name: "F none", branches: 0,
-			budget: budget{crash: 2, lost: 1, doubled: 1, late: 1, failedAppend: 1, rollbackCall: 1, deadline: 1, alone: 1, amnesia: 1}},
-	},
+}
+
+var everything = budget{
+	crash: 2, lost: 1, doubled: 1, late: 1, failedAppend: 1, rollbackCall: 1, deadline: 1, alone: 1, amnesia: 1,
 }
 
 func TestExplore(t *testing.T) {
 	for i := range worlds {
 		c := &worlds[i]
-		if testing.Short() && !c.short {
-			continue
-		}
 		t.Run(c.name, func(t *testing.T) {
+			if testing.Short() && c.branches > 1 {
+				t.Skip("the large worlds")
+			}
 			s := c.setting
 			s.system = realSystem
-			start := time.Now()
 			x := explore(&s, nil)
 			if x.broken != nil {
 				t.Fatalf("%s: %s\n%s", x.broken.rule, x.broken.what, story(&s, x.trace))
 			}
-			t.Logf("%d states, %d steps, %d ends, %d of them with an orphan %v", x.states, x.steps, x.ends, x.orphans, time.Since(start))
-			require.Equal(t, []int{c.states, c.steps, c.ends, c.orphans}, []int{x.states, x.steps, x.ends, x.orphans})
+			t.Logf("%d states, %d steps; of %d ends %d leave an orphan to the sweep", x.states, x.steps, x.ends, x.orphans)
+			require.Equal(t, []int{c.states, c.steps, c.ends, c.orphans}, []int{x.states, x.steps, x.ends, x.orphans},
+				"states, steps, ends, orphans: change them on purpose only")
 		})
 	}
 }

@@ -12,7 +12,7 @@ import (
 // Errors of Step. The machine is unchanged.
 var (
 	// ErrSealed says that the list of branches is complete: Commit, Rollback or a
-	// timeout came first.
+	// timeout came first, or the log failed.
 	ErrSealed = errors.New("transaction takes no more branches: it is being committed or rolled back")
 	// ErrTooManyBranches says that the transaction has MaxBranches branches.
 	ErrTooManyBranches = fmt.Errorf("transaction has %d branches already", participant.MaxBranches)
@@ -125,7 +125,7 @@ func (m *Machine) Clone() Machine {
 // Step takes an event in and returns what is to be done. An event that comes too
 // late, or twice, changes nothing and has no effects. Only Enlist gives errors.
 func (m *Machine) Step(ev Event) ([]Effect, error) {
-	if m.phase == Stopped {
+	if m.phase == Stopped && ev.Kind != EventEnlist {
 		return nil, nil // R5: only reopening the log says what happened
 	}
 	switch ev.Kind {
@@ -413,10 +413,14 @@ func (m *Machine) stop() []Effect {
 	}
 	finished := m.phase == Completing
 	m.phase = Stopped
-	if finished {
+	switch {
+	case finished:
 		return nil
+	case m.outstanding():
+		return []Effect{{Kind: EffectCancelPrepare}, {Kind: EffectFinish}}
+	default:
+		return []Effect{{Kind: EffectFinish}}
 	}
-	return []Effect{{Kind: EffectCancelPrepare}, {Kind: EffectFinish}}
 }
 
 func (m *Machine) outstanding() bool {

@@ -56,6 +56,9 @@ type setting struct {
 	// votes are the answers to Prepare that the world chooses from; 0 is an error.
 	votes  []participant.Vote
 	budget budget
+	// haunted: a coordinator that was taken over may live on. It can't write, so it
+	// can't go on to anything new (R9), but it repeats what it was sending.
+	haunted bool
 	// oracle: the walk is compared with TwoPhase, which needs some history.
 	oracle bool
 	system
@@ -183,15 +186,16 @@ func (w *world) carryOut(effects []Effect) {
 
 func (w *world) append(e Effect) {
 	w.checkAppend(e)
-	records := make([]record.Record, len(e.Records))
-	for i, r := range e.Records {
-		if completed, ok := r.(record.Completed); ok {
-			completed.At = anyTime // the driver's part: the machine has no clock
-			r = completed
-		}
-		records[i] = r
+	w.pending = append(w.pending[:len(w.pending):len(w.pending)], write{stamped(e.Records), e.Forced})
+}
+
+// stamped gives Completed its time, as the driver does: the machine has no clock.
+func stamped(records []record.Record) []record.Record {
+	if completed, ok := records[len(records)-1].(record.Completed); ok {
+		completed.At = anyTime
+		records[len(records)-1] = completed
 	}
-	w.pending = append(w.pending[:len(w.pending):len(w.pending)], write{records, e.Forced})
+	return records
 }
 
 func (w *world) send(c call, branches []int) {

@@ -52,10 +52,10 @@ func explain(path string, found error) error {
 	switch {
 	case errors.As(found, &unread):
 		return fmt.Errorf("read log %s: %w", path, found)
-	case errors.Is(found, errNotBolt), errors.Is(found, errNotLog):
-		return fmt.Errorf("%w: %s: %w; name the right file, or one that does not exist to begin a new log", wal.ErrForeign, path, found)
 	case errors.Is(found, errNewerBolt), errors.Is(found, errNewerFormat):
 		return fmt.Errorf("%w: %s: %w; use that program", wal.ErrNewer, path, found)
+	case errors.Is(found, errNotBolt), errors.Is(found, errNotLog):
+		return fmt.Errorf("%w: %s: %w; name the right file, or one that does not exist to begin a new log", wal.ErrForeign, path, found)
 	default:
 		return fmt.Errorf("%w: %s: %w; keep the file, it may hold decisions: examine a copy with the bbolt tool, "+
 			"or restore the last backup, which is recognised as old", wal.ErrDamaged, path, found)

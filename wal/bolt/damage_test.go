@@ -89,14 +89,33 @@ func TestEveryThirdByte(t *testing.T) {
 	require.Greater(t, refused, 1000)
 }
 
+// Two buckets that share a page: bbolt would free it with one of them.
+func TestPageInUseTwice(t *testing.T) {
+	path, _ := written(t)
+	content := read(t, path)
+	im, err := openImage(bytes.NewReader(content), int64(len(content)))
+	require.NoError(t, err)
+	buckets, err := im.buckets()
+	require.NoError(t, err)
+	log := buckets[0]
+	require.NoError(t, im.each(log, func(item) error { return nil }))
+	require.ErrorContains(t, im.each(log, func(item) error { return nil }), "referred to twice")
+}
+
 func TestCutOff(t *testing.T) {
 	path, _ := written(t)
 	content := read(t, path)
 	im, err := openImage(bytes.NewReader(content), int64(len(content)))
 	require.NoError(t, err)
-	used := int(im.meta.highWater) * os.Getpagesize()
-	for _, size := range []int{0, 1, 15, 16, 79, 80, 4095, 4096, 4097, 4096 + 79, 4096 + 80, 8191, 8192, used - 4096, used - 1} {
-		require.ErrorIsf(t, openBytes(t, content[:size]), wal.ErrDamaged, "%d bytes", size)
+	page := os.Getpagesize()
+	used := int(im.meta.highWater) * page
+	for _, size := range []int{0, 1, 15, 16, 79, 80, page - 1, page, page + 1, page + 79, page + 80, 2*page - 1, 2 * page, used - page, used - 1} {
+		err := openBytes(t, content[:size])
+		require.ErrorIsf(t, err, wal.ErrDamaged, "%d bytes", size)
+		require.ErrorContains(t, err, "cut off")
+		if size > 2*page {
+			require.ErrorContains(t, err, "in use") // found before any page is read
+		}
 	}
 	require.NoError(t, openBytes(t, content[:used]))
 }

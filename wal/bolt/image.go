@@ -93,7 +93,7 @@ func openImage(file io.ReaderAt, size int64) (*image, error) {
 // joinMeta says what the faults of the two meta pages make of the file.
 func joinMeta(err0, err1 error) error {
 	err := errors.Join(err0, err1)
-	if !errors.Is(err0, errNotBolt) == !errors.Is(err1, errNotBolt) || errors.Is(err, errNewerBolt) {
+	if errors.Is(err0, errNotBolt) == errors.Is(err1, errNotBolt) || errors.Is(err, errNewerBolt) {
 		return err
 	}
 	// One page of bbolt's is enough to tell that it is damaged, not foreign.

@@ -184,7 +184,7 @@ func (s *Store) usable() error {
 // fail makes all later calls fail as this one did.
 func (s *Store) fail(what string, err error) error {
 	err = fmt.Errorf("%s: log %s failed: %w; reopen it to learn what is durable", what, s.path, err)
-	
+	s.failed.CompareAndSwap(nil, &failure{err})
 	return err
 }
 

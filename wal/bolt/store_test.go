@@ -190,10 +190,10 @@ func TestAppendIsOneTransaction(t *testing.T) {
 }
 
 // A log that is continued for long must not grow: pages of dropped segments are
-// used again.
+// used again, and so are the stream's buffers.
 func TestFileDoesNotGrow(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "log"))
-	stream := openTerm(t, s)
+	stream := openTerm(t, s).(*stream)
 	var size int64
 	for seq := uint64(1); seq <= 300; seq++ {
 		var drop []uint64
@@ -210,6 +210,7 @@ func TestFileDoesNotGrow(t *testing.T) {
 	stats, err := s.Stats()
 	require.NoError(t, err)
 	require.Equal(t, size, stats.FileBytes)
+	require.Less(t, cap(stream.values), 20_000)
 }
 
 // One Append of a group of 20 records, each with two participants' data.

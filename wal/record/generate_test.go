@@ -184,6 +184,8 @@ func genHistory(t *rapid.T) []record.Record {
 			h = append(h, record.Heuristic{Tx: tx, Number: i, Outcome: outcome, Reason: genText(t, 5)})
 		}
 	}
-	h = append(h, record.Completed{Tx: tx, At: genTime(t)})
+	for range rapid.IntRange(1, 2).Draw(t, "completions") { // a crash may lose the first for a while
+		h = append(h, record.Completed{Tx: tx, At: genTime(t)})
+	}
 	return h[:rapid.IntRange(1, len(h)).Draw(t, "length")]
 }

@@ -103,7 +103,8 @@ func termsApart(h *harness) {
 
 func dropPrefixes(h *harness) {
 	s := h.open()
-	stream := h.term(s)
+	stream, neighbour := h.term(s), h.term(s)
+	h.append(neighbour, 1, Segment(1))
 	const last = 40
 	for seq := uint64(1); seq <= last; seq++ {
 		h.append(stream, seq, Segment(int(seq), 3000, 3000))
@@ -118,7 +119,9 @@ func dropPrefixes(h *harness) {
 	h.append(stream, last+3, Segment(last+3), rest...)
 	h.holds(s, stream.Term(), last+3, Segment(last+3))
 	h.Crash(h.T, s)
-	h.holds(h.open(), stream.Term(), last+3, Segment(last+3))
+	s = h.open()
+	h.holds(s, stream.Term(), last+3, Segment(last+3))
+	h.holds(s, neighbour.Term(), 1, Segment(1))
 }
 
 func many(low, high int) (segments [][]byte) {
@@ -372,10 +375,11 @@ func released(h *harness) {
 
 func deleted(h *harness) {
 	s := h.open()
-	kept, gone := h.term(s), h.term(s)
+	before, gone, after := h.term(s), h.term(s), h.term(s)
 	for seq := uint64(1); seq <= 20; seq++ {
-		h.append(kept, seq, Segment(int(seq), 3000, 3000))
+		h.append(before, seq, Segment(int(seq), 3000, 3000))
 		h.append(gone, seq, Segment(100+int(seq), 3000, 3000))
+		h.append(after, seq, Segment(int(seq), 3000, 3000))
 	}
 	h.must("delete", gone.Delete(h.ctx()))
 	h.is("append after delete", h.refuse(gone, 21, Segment(9)), wal.ErrFenced)
@@ -388,7 +392,8 @@ func deleted(h *harness) {
 		}
 		_, err = s.TakeOver(h.ctx(), gone.Term(), "taker")
 		h.is("take over", err, wal.ErrNoTerm)
-		h.holds(s, kept.Term(), 1, many(1, 20)...)
+		h.holds(s, before.Term(), 1, many(1, 20)...)
+		h.holds(s, after.Term(), 1, many(1, 20)...)
 	}
 	check(s)
 	h.Crash(h.T, s)

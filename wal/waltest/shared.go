@@ -78,9 +78,9 @@ func appendsRaceTakeover(h *harness) {
 		former := h.term(s)
 		h.append(former, 1, Segment(1))
 		h.Expire(h.T, s)
-		acknowledged, done := uint64(1), make(chan error)
+		acknowledged, done := uint64(1), make(chan error, 1)
 		go func() {
-			for {
+			for acknowledged < 1_000_000 {
 				err := former.Append(h.ctx(), acknowledged+1, Segment(int(acknowledged+1)), nil)
 				if err != nil {
 					done <- err
@@ -88,6 +88,7 @@ func appendsRaceTakeover(h *harness) {
 				}
 				acknowledged++
 			}
+			done <- errors.New("was never fenced")
 		}()
 		taken := h.takeOver(other, former.Term())
 		seen := last(h, other, taken.Term())

@@ -42,7 +42,8 @@ func bankOf(account string) string {
 	return ""
 }
 
-func describeAccounts() string {
+// Accounts says which accounts there are.
+func Accounts() string {
 	var s []string
 	for _, bank := range bankNames {
 		s = append(s, fmt.Sprintf("%s has %s", bank, strings.Join(accountsOf[bank], ", ")))

@@ -58,14 +58,14 @@ func Coordinate(ctx context.Context, dir string, requests io.Reader, events io.W
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	inDoubt := 0
+	var left recovery.Plan
 	c.dtm, err = coordinator.Open(ctx, coordinator.Config{
-		Domain: "demo", Store: store, Participants: participants, Logger: logger, Trace: c.trace(&inDoubt),
+		Domain: "demo", Store: store, Participants: participants, Logger: logger, Trace: c.trace(&left),
 	})
 	if err != nil {
 		return err
 	}
-	c.tell(event{Kind: eventReady, InDoubt: inDoubt, Took: time.Since(started)})
+	c.tell(event{Kind: eventReady, InDoubt: left.InDoubt(), Decided: len(left.Resend), Took: time.Since(started)})
 	return c.run(ctx, requests)
 }
 
@@ -91,7 +91,7 @@ type child struct {
 	holds *holds
 
 	mu      sync.Mutex
-	encoder *json.Encoder                // guarded by mu
+	encoder *json.Encoder               // guarded by mu
 	times   map[participant.TxID]*times // guarded by mu
 }
 
@@ -102,9 +102,10 @@ type times struct {
 	decided time.Duration
 }
 
-func (c *child) trace(inDoubt *int) *coordinator.Trace {
+// trace notes the times of transactions, and in left what Open found.
+func (c *child) trace(left *recovery.Plan) *coordinator.Trace {
 	return &coordinator.Trace{
-		Inherited: func(plan recovery.Plan) { *inDoubt = plan.InDoubt() },
+		Inherited: func(plan recovery.Plan) { *left = plan },
 		Begun: func(tx participant.TxID) {
 			c.mu.Lock()
 			defer c.mu.Unlock()
@@ -143,6 +144,7 @@ func (c *child) tell(e event) {
 // The parent bounds how many payments are under way.
 func (c *child) run(ctx context.Context, requests io.Reader) error {
 	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		started := time.Now()
@@ -193,7 +195,7 @@ func (c *child) serve(ctx context.Context, r request) {
 	e.Answer, e.Reason = explain(err)
 	c.mu.Lock()
 	if t := c.times[r.Tx]; t != nil {
-		e.Votes, e.Decided, e.Done = t.votes, t.decided, time.Since(t.begun)
+		e.Votes, e.DecidedAfter, e.DoneAfter = t.votes, t.decided, time.Since(t.begun)
 		delete(c.times, r.Tx)
 	}
 	c.mu.Unlock()

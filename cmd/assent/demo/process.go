@@ -22,7 +22,7 @@ type process struct {
 	stdin   io.WriteCloser
 	encoder *json.Encoder
 	events  chan event // closed once the process says nothing more
-	stderr  tail
+	stderr  head
 	started time.Time
 	ended   bool
 }
@@ -105,16 +105,21 @@ func (p *process) until(ctx context.Context, want kind) (event, error) {
 
 // died says why a process that nobody killed is gone.
 func (p *process) died(ctx context.Context) error {
-	p.ended = true
-	err := p.command.Wait()
+	err := p.wait()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	state := "exit status 0"
-	if err != nil {
-		state = err.Error()
+	return err
+}
+
+// wait reaps the process and says how it ended by itself.
+func (p *process) wait() error {
+	p.ended = true
+	err := p.command.Wait()
+	if err == nil {
+		err = errors.New("exit status 0")
 	}
-	return fmt.Errorf("coordinator (process %d) ended by itself: %s%s", p.pid(), state, p.stderr.quoted())
+	return fmt.Errorf("coordinator (process %d) ended by itself: %w%s", p.pid(), err, p.stderr.quoted())
 }
 
 // kill ends the process as kill -9 does, and returns what it had still said. When
@@ -123,19 +128,17 @@ func (p *process) kill() (said []event, err error) {
 	if p.ended {
 		return nil, nil
 	}
-	p.ended = true
 	if err := p.command.Process.Kill(); err != nil {
 		return nil, fmt.Errorf("kill coordinator (process %d): %w", p.pid(), err)
 	}
 	for e := range p.events {
 		said = append(said, e)
 	}
-	var exit *exec.ExitError
-	err = p.command.Wait()
-	if errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL {
+	err = p.wait()
+	if status, ok := p.command.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() && status.Signal() == syscall.SIGKILL {
 		return said, nil
 	}
-	return said, fmt.Errorf("coordinator (process %d) was not ended by the kill but by itself: %v%s", p.pid(), err, p.stderr.quoted())
+	return said, err // it was faster
 }
 
 // close lets the process end in order.
@@ -155,29 +158,27 @@ func (p *process) close(ctx context.Context) error {
 // end makes sure that the process and its reader are gone.
 func (p *process) end() { _, _ = p.kill() }
 
-// tail keeps the end of what is written to it. Safe for concurrent use.
-type tail struct {
+// head keeps the beginning of what is written to it: a panic says first what is
+// wrong. Safe for concurrent use.
+type head struct {
 	mu   sync.Mutex
 	text []byte
 }
 
-const maxTail = 4 << 10
+const maxHead = 4 << 10
 
-func (t *tail) Write(text []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.text = append(t.text, text...)
-	if extra := len(t.text) - maxTail; extra > 0 {
-		t.text = append(t.text[:0], t.text[extra:]...)
-	}
+func (h *head) Write(text []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.text = append(h.text, text[:min(len(text), maxHead-len(h.text))]...)
 	return len(text), nil
 }
 
 // quoted returns what was written, to be added to an error.
-func (t *tail) quoted() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	text := strings.TrimSpace(string(t.text))
+func (h *head) quoted() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	text := strings.TrimSpace(string(h.text))
 	if text == "" {
 		return ""
 	}

@@ -140,7 +140,7 @@ func (r *rowReader) next() (Transfer, error) {
 	}
 	for i, account := range fields[:2] {
 		if bankOf(account) == "" {
-			return Transfer{}, r.wrong(i, "unknown account %q: %s", account, describeAccounts())
+			return Transfer{}, r.wrong(i, "unknown account %q: %s", account, Accounts())
 		}
 	}
 	t := Transfer{From: fields[0], To: fields[1]}

@@ -36,8 +36,8 @@ const heldBanks = 2
 type kind string
 
 const (
-	eventReady     kind = "ready"     // the coordinator is open: InDoubt, Took
-	eventRecovered kind = "recovered" // nothing is in doubt any more: Took
+	eventReady     kind = "ready"     // the coordinator is open after Took; InDoubt were left, of them Decided with a decision in the log
+	eventRecovered kind = "recovered" // that is finished, Took after ready
 	eventBegun     kind = "begun"     // the payment's transaction is Tx; commit was not asked for yet
 	eventHeld      kind = "held"      // the call of Bank waits at the crash point
 	eventAnswer    kind = "answer"    // Answer, Reason; Votes and the times of a payment that was not interrupted
@@ -60,13 +60,15 @@ type event struct {
 	Number  int              `json:"number,omitempty"`
 	Tx      participant.TxID `json:"tx,omitzero"`
 	InDoubt int              `json:"in_doubt,omitempty"`
+	Decided int              `json:"decided,omitempty"`
 	Took    time.Duration    `json:"took,omitempty"`
 	Bank    string           `json:"bank,omitempty"`
 	Answer  answer           `json:"answer,omitempty"`
 	Reason  string           `json:"reason,omitempty"`
 	Votes   []vote           `json:"votes,omitempty"`
-	Decided time.Duration    `json:"decided,omitempty"` // from begin
-	Done    time.Duration    `json:"done,omitempty"`    // from begin
+	// DecidedAfter and DoneAfter count from begin.
+	DecidedAfter time.Duration `json:"decided_after,omitempty"`
+	DoneAfter    time.Duration `json:"done_after,omitempty"`
 }
 
 // vote is a bank's, and how long Prepare took.

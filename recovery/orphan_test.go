@@ -1,0 +1,172 @@
+package recovery_test
+
+import (
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/assent-tm/assent/participant"
+	"github.com/assent-tm/assent/recovery"
+	"github.com/assent-tm/assent/wal/record"
+)
+
+// id is a transaction of the term with this counter; ids of a term are ordered by
+// number.
+func id(term uint32, number byte) participant.TxID {
+	return participant.TxID{Term: participant.NewTerm(term, 7), UUID: unique(number)}
+}
+
+func unique(number byte) (u uuid.UUID) {
+	u[0] = number
+	return u
+}
+
+// log is a table and a log as the judgement sees them.
+type log struct {
+	known  map[participant.XID]known
+	marks  map[participant.Term]record.TermMarks
+	tooOld string
+}
+
+type known struct {
+	decision record.Decision
+	live     bool
+}
+
+func (l log) Outcome(b participant.Branch) (record.Decision, bool, bool) {
+	k, ok := l.known[b.XID()]
+	return k.decision, k.live, ok
+}
+
+func (l log) Marks(term participant.Term) (record.TermMarks, bool) {
+	m, ok := l.marks[term]
+	return m, ok
+}
+
+func (l log) TooOld() string { return l.tooOld }
+
+func branch(tx participant.TxID, number int) participant.Branch {
+	return participant.Branch{Domain: "test", Tx: tx, Number: number}
+}
+
+// terms: of term 1 the log has forgotten ids up to 3 and knows ids up to 6; of
+// term 2 nothing was begun durably.
+func terms() map[participant.Term]record.TermMarks {
+	one, two := id(1, 0).Term, id(2, 0).Term
+	return map[participant.Term]record.TermMarks{
+		one: {Term: one, Mark: unique(3), Highest: unique(6)},
+		two: {Term: two},
+	}
+}
+
+// R10, R13: what becomes of a prepared branch.
+func TestJudge(t *testing.T) {
+	const commit, rollback = record.DecisionCommit, record.DecisionRollback
+	undecided := record.Decision(0)
+	cases := []struct {
+		name   string
+		tx     participant.TxID
+		known  *known
+		tooOld string
+		want   recovery.Verdict
+		reason string
+	}{
+		{"unlisted term", id(3, 5), nil, "", recovery.ForeignTerm, "never opened in this log"},
+		{"unlisted term, old log", id(3, 5), nil, "proof", recovery.ForeignTerm, "never opened in this log"},
+		{"live", id(1, 5), &known{undecided, true}, "", recovery.Leave, "live"},
+		{"live and committed", id(1, 5), &known{commit, true}, "", recovery.Leave, "live"},
+		{"live and rolled back", id(1, 5), &known{rollback, true}, "", recovery.Leave, "live"},
+		{"ended without a decision", id(1, 5), &known{undecided, false}, "", recovery.Leave, "undecided"},
+		{"committed", id(1, 5), &known{commit, false}, "", recovery.TellCommit, "committed"},
+		{"rolled back", id(1, 5), &known{rollback, false}, "", recovery.TellRollback, "rolled back"},
+		{"committed, old log", id(1, 5), &known{commit, false}, "proof", recovery.TellCommit, "committed"},
+		{"rolled back, old log", id(1, 5), &known{rollback, false}, "proof", recovery.TellRollback, "rolled back"},
+		// A retained outcome comes before the mark: those at or below it may be kept.
+		{"committed, below the mark", id(1, 2), &known{commit, false}, "", recovery.TellCommit, "committed"},
+		{"live, below the mark", id(1, 2), &known{undecided, true}, "", recovery.Leave, "live"},
+		{"unknown, below the mark", id(1, 2), nil, "", recovery.Forgotten, "may have committed"},
+		{"unknown, at the mark", id(1, 3), nil, "", recovery.Forgotten, "may have committed"},
+		{"unknown, just above the mark", id(1, 4), nil, "", recovery.TellPresumed, "no decision"},
+		{"unknown, at the highest", id(1, 6), nil, "", recovery.TellPresumed, "no decision"},
+		{"unknown, above the highest", id(1, 7), nil, "", recovery.LogTooOld, "only up to"},
+		{"unknown, in a term in which nothing was begun", id(2, 1), nil, "", recovery.LogTooOld, "only up to"},
+		{"unknown, at the mark, old log", id(1, 3), nil, "proof", recovery.Forgotten, "may have committed"},
+		{"unknown, just above the mark, old log", id(1, 4), nil, "proof", recovery.LogTooOld, "proof"},
+		{"unknown, above the highest, old log", id(1, 7), nil, "proof", recovery.LogTooOld, "only up to"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			l := log{known: map[participant.XID]known{}, marks: terms(), tooOld: c.tooOld}
+			if c.known != nil {
+				l.known[branch(c.tx, 1).XID()] = *c.known
+			}
+			verdict, reason := recovery.Judge(branch(c.tx, 1), l)
+			require.Equal(t, c.want, verdict, "%s", verdict)
+			require.Contains(t, reason, c.reason)
+		})
+	}
+}
+
+// R10: only branches on both lists are judged, and of those only what no live
+// transaction has is an orphan.
+func TestSweepJudgesWhatBothListsHold(t *testing.T) {
+	before, both, after, live := branch(id(1, 4), 0), branch(id(1, 4), 1), branch(id(1, 4), 2), branch(id(1, 5), 0)
+	l := log{marks: terms(), known: map[participant.XID]known{live.XID(): {0, true}}}
+	list := func(branches ...participant.Branch) participant.Listing {
+		return participant.Listing{Prepared: branches}
+	}
+	orphans := recovery.Sweep("bank", list(before, both, live), list(live, both, after), l)
+	want := both
+	want.Participant = "bank"
+	require.Equal(t, []recovery.Orphan{{Branch: want, Verdict: recovery.TellPresumed, Reason: orphans[0].Reason}}, orphans)
+	require.Empty(t, recovery.Sweep("bank", list(), list(both), l))
+	require.Empty(t, recovery.Sweep("bank", list(both), list(), l))
+	// The other domain's branch has another XID.
+	foreign := both
+	foreign.Domain = "other"
+	require.Empty(t, recovery.Sweep("bank", list(both), list(foreign), l))
+}
+
+// R10: one id above the highest of a listed term proves the log old.
+func TestProofOfOldLog(t *testing.T) {
+	cases := []struct {
+		name    string
+		listing participant.Listing
+		proves  bool
+	}{
+		{"empty", participant.Listing{}, false},
+		{"at the highest", participant.Listing{Highest: []participant.TxID{id(1, 6)}}, false},
+		{"above the highest", participant.Listing{Highest: []participant.TxID{id(1, 1), id(1, 7)}}, true},
+		{"unlisted term", participant.Listing{Highest: []participant.TxID{id(3, 7)}, Prepared: []participant.Branch{branch(id(3, 7), 0)}}, false},
+		{"prepared at the highest", participant.Listing{Prepared: []participant.Branch{branch(id(1, 6), 0)}}, false},
+		{"prepared above the highest", participant.Listing{Prepared: []participant.Branch{branch(id(1, 6), 0), branch(id(1, 7), 0)}}, true},
+		{"nothing begun in the term", participant.Listing{Highest: []participant.TxID{id(2, 1)}}, true},
+		{"forgotten", participant.Listing{Highest: []participant.TxID{id(1, 2)}}, false},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			proof := recovery.ProofOfOldLog("bank", c.listing, log{marks: terms()})
+			require.Equal(t, c.proves, proof != "", proof)
+			if c.proves {
+				require.Contains(t, proof, `"bank"`)
+			}
+		})
+	}
+}
+
+func TestProofLeavesTheListAsItIs(t *testing.T) {
+	highest := append(make([]participant.TxID, 0, 8), id(1, 6))
+	recovery.ProofOfOldLog("bank", participant.Listing{Highest: highest, Prepared: []participant.Branch{branch(id(1, 5), 0)}}, log{marks: terms()})
+	require.Equal(t, participant.TxID{}, highest[:2][1])
+}
+
+func TestVerdictNamesItself(t *testing.T) {
+	seen := make(map[string]bool)
+	for v := recovery.Leave; v <= recovery.LogTooOld; v++ {
+		require.NotContains(t, v.String(), "invalid")
+		require.False(t, seen[v.String()], "%s twice", v)
+		seen[v.String()] = true
+	}
+	require.Equal(t, "invalid verdict 0", recovery.Verdict(0).String())
+}

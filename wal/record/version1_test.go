@@ -1,0 +1,70 @@
+package record_test
+
+import (
+	"encoding/hex"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/assent-tm/assent/participant"
+	"github.com/assent-tm/assent/wal/record"
+)
+
+// version1 is what version 1 of each kind is on disk. Never change it: logs with
+// such records exist.
+var version1 = []string{
+	"41970101cf000000070000feedc4100102030405067008800a0b0c0d0e0f10cf000001a3185c507bcd753082a46e616d65a87472616e73666572a56f776e6572a16fb7acdd8b",
+	"2a970201cf000000070000feedc4100102030405067008800a0b0c0d0e0f1001a662616e6b5f62c40200ff72575e20",
+	"1e940301cf000000070000feedc4100102030405067008800a0b0c0d0e0f108a8f0c6a",
+	"2f9a0401cf000000070000feedc4100102030405067008800a0b0c0d0e0f1002c39301000302a86e6f2066756e647302cf3222dd",
+	"1e940501cf000000070000feedc4100102030405067008800a0b0c0d0e0f10b6d80c51",
+	"27950601cf000000070000feedc4100102030405067008800a0b0c0d0e0f10cf000001a3185d3c28c1b2353f",
+	"25970701cf000000070000feedc4100102030405067008800a0b0c0d0e0f103f06a468616c66ec68f3e2",
+	"63dc00100801cf000000070000feedc4100102030405067008800a0b0c0d0e0f10cf000001a3185c507bcdea6081a772657175657374a1729295a662616e6b5f61c401780100a095a662616e6b5f62c00205a13fc3c301c200a0ffcf000001a3185d3c288ae4fadb",
+	"35980a01cf000000070000feedc4100102030405067008800a0b0c0d0e0f10cd012cc41009000000000000000000000000000000c0c07c693bd6",
+	"67980a01cf000000070000feedc4100000000000000000000000000000000001c41000000000000000000000000000000000a66f72646572739193cf0000000300000001c4100102030405067008800a0b0c0d0e0f10c410090000000000000000000000000000002771e5bd",
+}
+
+func version1Records() []record.Record {
+	tx := participant.TxID{Term: participant.NewTerm(7, 0xfeed), UUID: uuid.UUID{1, 2, 3, 4, 5, 6, 0x70, 8, 0x80, 10, 11, 12, 13, 14, 15, 16}}
+	at, end := time.UnixMilli(1_800_000_000_123), time.UnixMilli(1_800_000_060_456)
+	return []record.Record{
+		record.Begun{Tx: tx, At: at, Timeout: 30 * time.Second, Attributes: record.Attributes{record.AttributeName: "transfer", record.AttributeOwner: "o"}},
+		record.Enlisted{Tx: tx, Number: 1, Participant: "bank_b", Data: []byte{0, 255}},
+		record.Preparing{Tx: tx},
+		record.Decided{
+			Tx: tx, Decision: record.DecisionRollback, Presumed: true, Votes: []participant.Vote{participant.VotePrepared, 0, participant.VoteRefused},
+			Cause: record.CauseRefused, Reason: "no funds", By: 2,
+		},
+		record.Delegated{Tx: tx},
+		record.Completed{Tx: tx, At: end},
+		record.Heuristic{Tx: tx, Number: 63, Outcome: participant.OutcomeHeuristicMixed, Reason: "half"},
+		record.Carried{State: record.State{
+			Tx: tx, At: at, Timeout: time.Minute, Attributes: record.Attributes{record.AttributeRequestID: "r"},
+			Branches: []record.Branch{
+				{Participant: "bank_a", Data: []byte("x"), Vote: participant.VotePrepared},
+				{Participant: "bank_b", Vote: participant.VoteReadOnly, Outcome: participant.OutcomeHeuristicHazard, Reason: "?"},
+			},
+			Preparing: true, Delegated: true, Decision: record.DecisionCommit, By: -1, Completed: end,
+		}},
+		record.Header{Term: tx.Term, Seq: 300, Highest: tx.UUID, Mark: uuid.UUID{9}},
+		record.Header{Term: tx.Term, Seq: 1, Catalogue: &record.Catalogue{Domain: "orders", Terms: []record.TermMarks{
+			{Term: participant.NewTerm(3, 1), Highest: tx.UUID, Mark: uuid.UUID{9}},
+		}}},
+	}
+}
+
+func TestVersion1StaysReadable(t *testing.T) {
+	records := version1Records()
+	require.Len(t, version1, len(records))
+	for i, want := range records {
+		frame, err := hex.DecodeString(version1[i])
+		require.NoError(t, err)
+		got, rest, err := record.Next(frame)
+		require.NoError(t, err, want.Kind())
+		require.Empty(t, rest)
+		require.Equal(t, want, got)
+	}
+}
