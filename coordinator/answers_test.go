@@ -45,7 +45,7 @@ func TestLogBeforeTell(t *testing.T) {
 	})
 	t.Run("forget", func(t *testing.T) {
 		play(t, func(t *testing.T, s *stage) {
-			f := &forgetter{actor: *s.actor("f")}
+			f := s.forgetter("f")
 			_, err := s.commits(f, s.actor("a"))
 			require.NoError(t, err)
 			time.Sleep(time.Second)
@@ -119,7 +119,7 @@ func TestForceEveryTransition(t *testing.T) {
 	playWith(t, coordinator.Config{ForceEveryTransition: true}, nil, func(t *testing.T, s *stage) {
 		id := s.begin()
 		require.Equal(t, []string{"log: begun"}, s.story.all())
-		f := &forgetter{actor: *s.actor("f")}
+		f := s.forgetter("f")
 		require.NoError(t, s.Enlist(t.Context(), id, f))
 		require.Equal(t, []string{"log: begun", "log: enlisted"}, s.story.all())
 		require.NoError(t, s.Commit(t.Context(), id))
@@ -269,8 +269,8 @@ func TestOnePhaseCommit(t *testing.T) {
 	})
 	t.Run("silent", func(t *testing.T) {
 		play(t, func(t *testing.T, s *stage) {
-			a, answer := s.soloist("a"), errDown
-			a.onePhase = func(context.Context, participant.Branch) error { return answer }
+			a := s.soloist("a")
+			a.onePhase = answers(errDown)
 			start := time.Now()
 			id, err := s.commits(a)
 			require.ErrorIs(t, err, coordinator.ErrOutcomeUnknown)
@@ -283,7 +283,7 @@ func TestOnePhaseCommit(t *testing.T) {
 			require.Equal(t, protocol.Delegated, s.info(id).Phase, "the deadline is long over and decides nothing")
 			require.NotContains(t, s.story.of("a"), "rollback")
 
-			answer = nil
+			a.recast(func() { a.onePhase = nil })
 			require.NoError(t, s.Commit(t.Context(), id), "asked again, with the same id")
 			require.ErrorIs(t, s.Rollback(t.Context(), id), coordinator.ErrCommitted)
 		})

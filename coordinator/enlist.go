@@ -26,8 +26,9 @@ func WithData(data []byte) EnlistOption { return func(o *enlistOptions) { o.data
 // it is first enlisted. Enlisting it again with the same data changes nothing.
 // Nothing needs to be durable yet.
 //
-// Errors: ErrSealed once Commit was called, whoever is enlisted; ErrRolledBack
-// once the transaction was rolled back, by its timeout perhaps; ErrConflict for
+// Errors: ErrSealed once Commit was called, whoever is enlisted, or a rollback is
+// on its way; ErrRolledBack once the transaction was rolled back, by its timeout
+// perhaps; ErrConflict for
 // the same participant with other data; ErrNameTaken and
 // participant.ErrInvalidParticipant; ErrLimit for more than 64 branches, too much
 // data, a participant with too many undelivered branches, or a log that is too far

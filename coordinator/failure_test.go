@@ -53,7 +53,7 @@ var uses = []struct {
 }
 
 func two(s *stage) []participant.Participant {
-	return []participant.Participant{s.actor("a"), &forgetter{actor: *s.actor("b")}}
+	return []participant.Participant{s.actor("a"), s.forgetter("b")}
 }
 
 func ask(s *stage, ctx context.Context, id participant.TxID) error { return s.Commit(ctx, id) }
@@ -171,8 +171,11 @@ func TestLogFailureReachesEveryWaiter(t *testing.T) {
 		require.ErrorIs(t, err, coordinator.ErrCommitPending)
 		active := s.begin()
 		done := make(chan error, 100)
+		var ids []participant.TxID
 		for range 100 {
-			id := s.begin(a)
+			ids = append(ids, s.begin(a))
+		}
+		for _, id := range ids {
 			go func() { done <- s.Commit(t.Context(), id) }()
 		}
 		for range 100 {

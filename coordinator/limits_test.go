@@ -141,7 +141,7 @@ func TestLimits(t *testing.T) {
 		for range 3 {
 			s.begin(a)
 		}
-		a.commit = nil
+		a.recast(func() { a.commit = nil })
 	})
 	play(t, func(t *testing.T, s *stage) {
 		id := s.begin()
@@ -181,7 +181,7 @@ func TestMaxUndelivered(t *testing.T) {
 		require.ErrorIs(t, err, coordinator.ErrLimit)
 		require.ErrorContains(t, err, `participant "a" has 2 branches`)
 		require.NoError(t, s.Commit(t.Context(), id))
-		a.commit, a.rollback = nil, nil
+		a.recast(func() { a.commit, a.rollback = nil, nil })
 		time.Sleep(time.Minute)
 		_, err = s.commits(a)
 		require.NoError(t, err)
@@ -202,7 +202,7 @@ func TestMaxInFlight(t *testing.T) {
 			wg.Go(func() { require.NoError(t, s.Commit(t.Context(), id)) })
 		}
 		wg.Wait()
-		require.Equal(t, 3, o.most)
+		require.Equal(t, 3, o.peak())
 		require.Equal(t, 3*time.Second, time.Since(start))
 	})
 }
@@ -335,7 +335,7 @@ func TestForgottenOutcomes(t *testing.T) {
 		require.ErrorIs(t, s.Commit(t.Context(), pending), coordinator.ErrCommitPending)
 		open := s.begin(b)
 		require.NoError(t, s.Commit(t.Context(), open))
-		a.commit = nil
+		a.recast(func() { a.commit = nil })
 		time.Sleep(time.Minute)
 		require.NoError(t, errorUnless(s.Commit(t.Context(), pending), coordinator.ErrForgotten))
 	})
@@ -378,12 +378,12 @@ func TestConfig(t *testing.T) {
 	_, err := coordinator.Open(t.Context(), coordinator.Config{Domain: "test", Store: store, Participants: []participant.Participant{a, &actor{name: "a"}}})
 	require.ErrorIs(t, err, coordinator.ErrNameTaken)
 	_, err = coordinator.Open(t.Context(), coordinator.Config{Domain: "test", Store: store, Participants: []participant.Participant{
-		&checked{actor{name: "c", story: s}, fmt.Errorf("set max_prepared_transactions: %w", participant.ErrConfig)},
+		&checked{&actor{name: "c", story: s}, fmt.Errorf("set max_prepared_transactions: %w", participant.ErrConfig)},
 	}})
 	require.ErrorIs(t, err, participant.ErrConfig)
 	require.ErrorContains(t, err, `"c"`)
 	dtm, err := coordinator.Open(t.Context(), coordinator.Config{Domain: "test", Store: store, Participants: []participant.Participant{
-		&checked{actor{name: "c", story: s}, errors.New("not now")},
+		&checked{&actor{name: "c", story: s}, errors.New("not now")},
 	}})
 	require.NoError(t, err, "it may come up later")
 	require.NoError(t, dtm.Close(t.Context()))
@@ -391,7 +391,7 @@ func TestConfig(t *testing.T) {
 
 // checked is an actor that can tell whether it is able to take part.
 type checked struct {
-	actor
+	*actor
 	err error
 }
 

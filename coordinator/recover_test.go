@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"github.com/assent-tm/assent/coordinator"
 	"github.com/assent-tm/assent/participant"
@@ -210,6 +211,7 @@ func (m *mortal) List(ctx context.Context, domain string) (participant.Listing, 
 // it is ended.
 type script struct {
 	name     string
+	request  string
 	data     map[string]string
 	rollback bool
 	slow     string
@@ -254,7 +256,7 @@ func (l *life) play(ctx context.Context, sc script) (p played) {
 		return p
 	}
 	var err error
-	if p.id, err = l.dtm.Begin(ctx, coordinator.WithRequestID(sc.name)); err != nil {
+	if p.id, err = l.dtm.Begin(ctx, coordinator.WithRequestID(sc.request)); err != nil {
 		return played{}
 	}
 	for _, name := range everyBank {
@@ -276,9 +278,15 @@ func (l *life) play(ctx context.Context, sc script) (p played) {
 	return p
 }
 
+// asserter is a *testing.T or a *rapid.T.
+type asserter interface {
+	require.TestingT
+	Helper()
+}
+
 // holds checks that the transaction ended one way everywhere, the way that its
 // client was told before and is told now (AC1, AC2, D1).
-func (l *life) holds(t *testing.T, sc script, p played) (committed bool) {
+func (l *life) holds(t asserter, sc script, p played) (committed bool) {
 	t.Helper()
 	worked := 0
 	for i, name := range enlisted(sc) {
@@ -298,7 +306,7 @@ func (l *life) holds(t *testing.T, sc script, p played) (committed bool) {
 	if p.id.IsZero() {
 		return false
 	}
-	now := l.dtm.Commit(t.Context(), p.id)
+	now := l.dtm.Commit(context.Background(), p.id)
 	require.True(t, now == nil || errors.Is(now, coordinator.ErrRolledBack), "it is said to have ended: %v", now)
 	if worked == 0 {
 		committed = now == nil
@@ -325,7 +333,7 @@ func enlisted(sc script) (names []string) {
 	return names
 }
 
-func (l *life) nothingPrepared(t *testing.T) {
+func (l *life) nothingPrepared(t asserter) {
 	t.Helper()
 	for _, name := range everyBank {
 		for _, e := range l.site.banks.Participant(name).Entries() {
@@ -530,6 +538,7 @@ type hooked struct {
 	commit   func(participant.Branch) error
 	rollback func(participant.Branch) error
 	list     func(ctx context.Context, n int) error
+	listed   func() // it was read and is not returned yet
 	mu       sync.Mutex
 	lists    int
 }
@@ -571,6 +580,9 @@ func (o *hooked) List(ctx context.Context, domain string) (participant.Listing, 
 		if err := o.list(ctx, n); err != nil {
 			return participant.Listing{}, err
 		}
+	}
+	if o.listed != nil {
+		defer o.listed()
 	}
 	return o.Memory.List(ctx, domain)
 }
@@ -893,9 +905,10 @@ func TestOutcomesOutliveRestarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite()
 		l := s.start(t, death{}, everyBank...)
-		committed := l.play(t.Context(), scripts[0])
+		pay1, pay2 := scripts[0], scripts[1]
+		pay1.request, pay2.request = "pay 1", "pay 2"
+		committed, refused := l.play(t.Context(), pay1), l.play(t.Context(), pay2)
 		require.NoError(t, committed.told)
-		refused := l.play(t.Context(), scripts[1])
 		var why *coordinator.RolledBackError
 		require.ErrorAs(t, refused.told, &why)
 		require.Equal(t, "bank_b", why.Participant)
@@ -922,8 +935,8 @@ func TestOutcomesOutliveRestarts(t *testing.T) {
 				require.Equal(t, heuristic, now)
 			}
 			heuristic = now
-			for name, p := range map[string]played{scripts[0].name: committed, scripts[1].name: refused} {
-				id, err := dtm.Begin(t.Context(), coordinator.WithRequestID(name))
+			for request, p := range map[string]played{"pay 1": committed, "pay 2": refused} {
+				id, err := dtm.Begin(t.Context(), coordinator.WithRequestID(request))
 				require.NoError(t, err)
 				require.Equal(t, p.id, id)
 			}
@@ -996,4 +1009,80 @@ func TestRecoveryOfManyIsConcurrent(t *testing.T) {
 		t.Log(appends, "appends")
 		require.Less(t, appends, 2*each/20)
 	})
+}
+
+// chapter is one life of a random story: which scripts its clients play at the same
+// time, and when the process dies; beyond its last step it is killed while idle.
+type chapter struct {
+	Plays []int
+	Death death
+}
+
+func chapters() *rapid.Generator[[]chapter] {
+	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) chapter {
+		return chapter{
+			Plays: rapid.SliceOfN(rapid.IntRange(0, len(scripts)-2), 0, 3).Draw(t, "plays"),
+			Death: death{rapid.IntRange(1, 40).Draw(t, "step"), rapid.Bool().Draw(t, "applied")},
+		}
+	}), 1, 50)
+}
+
+// AC1, AC2, D1: over up to 50 restarts with random transactions, each ends one way
+// everywhere, and no answer is ever taken back.
+func TestRandomRestarts(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		story := chapters().Draw(rt, "story")
+		var failure any
+		synctest.Test(t, func(t *testing.T) {
+			defer func() { failure = recover() }() // rapid's, to be told in its goroutine
+			tell(t, rt, story)
+		})
+		if failure != nil {
+			panic(failure)
+		}
+	})
+}
+
+func tell(t *testing.T, rt *rapid.T, story []chapter) {
+	s := newSite()
+	type act struct {
+		script
+		played
+	}
+	var acts []act
+	answers := make(map[participant.TxID]bool) // true: committed
+	ask := func(l *life) {
+		for _, a := range acts {
+			if a.reversible || a.id.IsZero() || l.dtm == nil {
+				continue
+			}
+			err := l.dtm.Commit(t.Context(), a.id)
+			committed := err == nil || errors.Is(err, coordinator.ErrCommitPending)
+			if !committed && !errors.Is(err, coordinator.ErrRolledBack) {
+				continue
+			}
+			before, asked := answers[a.id]
+			require.True(rt, !asked || before == committed, "%s: now it is said: %v", a.name, err)
+			answers[a.id] = committed
+		}
+	}
+	for _, c := range story {
+		l := s.start(t, c.Death, everyBank...)
+		ask(l)
+		plays := make([]act, len(c.Plays))
+		var clients sync.WaitGroup
+		for i, n := range c.Plays {
+			clients.Go(func() { plays[i] = act{scripts[n], l.play(t.Context(), scripts[n])} })
+		}
+		clients.Wait()
+		acts = append(acts, plays...)
+		ask(l)
+		l.kill()
+	}
+	last := s.start(t, death{}, everyBank...)
+	require.NoError(rt, last.dtm.WaitRecovered(t.Context()))
+	ask(last)
+	for _, a := range acts {
+		last.holds(rt, a.script, a.played)
+	}
 }

@@ -67,9 +67,17 @@ func (s *story) count(event string) (n int) {
 type actor struct {
 	name     string
 	story    *story
+	mu       sync.Mutex // of the rest, once the actor is on stage
 	prepare  func(ctx context.Context, b participant.Branch) (participant.Vote, error)
 	commit   func(ctx context.Context, b participant.Branch) error
 	rollback func(ctx context.Context, b participant.Branch) error
+}
+
+// recast changes what an actor does while it is on stage.
+func (a *actor) recast(change func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	change()
 }
 
 func (a *actor) Name() string { return a.name }
@@ -77,22 +85,28 @@ func (a *actor) Name() string { return a.name }
 func (a *actor) Prepare(ctx context.Context, b participant.Branch) (participant.Vote, error) {
 	a.story.add("%s: prepare", a.name)
 	defer a.story.add("%s: prepare returned", a.name)
-	if a.prepare == nil {
+	a.mu.Lock()
+	fn := a.prepare
+	a.mu.Unlock()
+	if fn == nil {
 		return participant.VotePrepared, nil
 	}
-	return a.prepare(ctx, b)
+	return fn(ctx, b)
 }
 
 func (a *actor) Commit(ctx context.Context, b participant.Branch) error {
-	return a.tell(ctx, "commit", a.commit, b)
+	return a.tell(ctx, "commit", &a.commit, b)
 }
 
 func (a *actor) Rollback(ctx context.Context, b participant.Branch) error {
-	return a.tell(ctx, "rollback", a.rollback, b)
+	return a.tell(ctx, "rollback", &a.rollback, b)
 }
 
-func (a *actor) tell(ctx context.Context, verb string, fn func(context.Context, participant.Branch) error, b participant.Branch) error {
+func (a *actor) tell(ctx context.Context, verb string, does *func(context.Context, participant.Branch) error, b participant.Branch) error {
 	a.story.add("%s: %s", a.name, verb)
+	a.mu.Lock()
+	fn := *does
+	a.mu.Unlock()
 	if fn == nil {
 		return nil
 	}
@@ -106,7 +120,7 @@ type soloist struct {
 }
 
 func (s *soloist) CommitOnePhase(ctx context.Context, b participant.Branch) error {
-	return s.tell(ctx, "commit one-phase", s.onePhase, b)
+	return s.tell(ctx, "commit one-phase", &s.onePhase, b)
 }
 
 // forgetter is an actor that wants to hear what it may forget.
@@ -189,6 +203,10 @@ func (s *stage) closesPoisoned() {
 func (s *stage) actor(name string) *actor { return &actor{name: name, story: s.story} }
 
 func (s *stage) soloist(name string) *soloist { return &soloist{actor: *s.actor(name)} }
+
+func (s *stage) forgetter(name string) *forgetter {
+	return &forgetter{actor: actor{name: name, story: s.story}}
+}
 
 // begin begins a transaction with these participants.
 func (s *stage) begin(participants ...participant.Participant) participant.TxID {

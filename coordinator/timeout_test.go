@@ -343,7 +343,7 @@ func TestPanics(t *testing.T) {
 					}
 					return nil
 				}
-				a, b := &forgetter{actor: *s.actor("a")}, s.actor("b")
+				a, b := s.forgetter("a"), s.actor("b")
 				a.prepare = func(context.Context, participant.Branch) (participant.Vote, error) {
 					return participant.VotePrepared, once()
 				}
@@ -368,7 +368,8 @@ func TestPanics(t *testing.T) {
 				time.Sleep(time.Minute)
 				require.Equal(t, 3, s.story.count("a: rollback"), "told again")
 
-				a.prepare, dies = nil, true
+				a.recast(func() { a.prepare = nil })
+				dies = true
 				_, err = s.commits(a, b)
 				require.NoError(t, err, "the retry comes within CommitWait")
 				require.Equal(t, 2, s.story.count("a: commit"))

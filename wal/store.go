@@ -76,9 +76,12 @@ type Stream interface {
 	Epoch() uint64
 
 	// Append stores a segment and drops others: durable when it returns nil, all
-	// or nothing. seq is one more than that of the last successful append; a
-	// taken-over term is continued after its last segment. A segment is a
-	// sequence of whole record frames; the driver must not modify or keep it.
+	// or nothing. seq is 1 for the first segment of a term and else one more than
+	// that of the last successful append; a taken-over term is continued after its
+	// last segment. drop names the oldest segments that the term holds, without a
+	// gap, so that one that is missing later is damage; anything else is refused.
+	// A segment is a sequence of whole record frames; the driver must not modify or
+	// keep it.
 	//
 	// Any error but ErrFenced leaves the result unknown (R5): if it Is ErrRepeat
 	// the caller repeats the same call, else it never appends again.

@@ -190,10 +190,10 @@ func (w *world) do(a action) {
 // request feeds what asks for a rollback (R2, R8). One that changes nothing costs
 // nothing, so that it is tried again in every later state.
 func (w *world) request(m mishap, ev Event) {
-	before, excused := w.m, w.excused
+	before, pending, excused := w.m, len(w.pending), w.excused
 	w.excused = true
 	w.feed(ev)
-	if w.m.phase == before.phase && w.m.decision == before.decision && w.m.pending == before.pending {
+	if len(w.pending) == pending && w.m.phase == before.phase && w.m.pending == before.pending {
 		w.excused = excused
 		return
 	}

@@ -285,7 +285,7 @@ var worlds = []struct {
 	},
 	{
 		setting: setting{name: "one branch, in one phase, taken over", branches: 1, onePhase: true, haunted: true, budget: everything},
-		states: 5083, steps: 22423, ends: 1261, orphans: 0,
+		states:  5083, steps: 22423, ends: 1261, orphans: 0,
 	},
 	{
 		setting: setting{

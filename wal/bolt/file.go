@@ -187,7 +187,7 @@ func writeEmpty(db *bbolt.DB) error {
 	})
 }
 
-// writeCopy writes all that the log at path holds, but for the mark of a clean close.
+// writeCopy writes all that the log at path holds.
 func writeCopy(db *bbolt.DB, path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -227,9 +227,6 @@ type copier struct {
 }
 
 func (c *copier) add(it item) error {
-	if string(c.bucket) == string(metaBucket) && string(it.key) == string(closedKey) {
-		return nil
-	}
 	c.items = append(c.items, item{key: slices.Clone(it.key), value: slices.Clone(it.value)})
 	if c.size += len(it.key) + len(it.value); c.size < copyBatch {
 		return nil

@@ -16,6 +16,7 @@ import (
 // R9: one writer.
 func TestLocked(t *testing.T) {
 	path, _ := written(t)
+	require.NoError(t, os.WriteFile(path+".lock", []byte("123456789012345\n"), 0o600)) // who had it before
 	s := open(t, path)
 	lock := inode(t, path+".lock")
 	link := filepath.Join(t.TempDir(), "link")
@@ -23,7 +24,7 @@ func TestLocked(t *testing.T) {
 	for _, name := range []string{path, link} {
 		_, err := Open(name, nil)
 		require.ErrorIs(t, err, wal.ErrLocked)
-		require.ErrorContains(t, err, fmt.Sprintf("process %d", os.Getpid()))
+		require.ErrorContains(t, err, fmt.Sprintf("process %d;", os.Getpid()))
 		require.ErrorContains(t, err, path)
 	}
 	require.NoError(t, s.Close())

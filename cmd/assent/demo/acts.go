@@ -23,23 +23,28 @@ func (s *story) pay(ctx context.Context, process *process, t Transfer, at hold) 
 }
 
 // next chooses a transfer that the sender can pay, or cannot.
-func (s *story) next(ctx context.Context, payable bool) (Transfer, bool, error) {
+func (s *story) next(ctx context.Context, payable bool) (Transfer, error) {
 	all, err := s.banks.read(ctx)
 	if err != nil {
-		return Transfer{}, false, err
+		return Transfer{}, err
 	}
 	now := balances(all)
 	t, ok := s.feed.nextWhere(func(t Transfer) bool { return (t.Amount <= now[t.From]) == payable })
-	if !ok && !payable { // no transfer of the file asks too much: make one
-		t, ok = s.feed.next(), true
+	switch {
+	case ok:
+		return t, nil
+	case payable:
+		return Transfer{}, errors.New("no transfer can be paid any more")
+	default: // none asks for too much: make one that does
+		t = s.feed.next()
 		t.Amount = now[t.From] + 1
+		return t, nil
 	}
-	return t, ok, nil
 }
 
 // commit is the first act.
 func (s *story) commit(ctx context.Context, process *process) error {
-	t, _, err := s.next(ctx, true)
+	t, err := s.next(ctx, true)
 	if err != nil {
 		return err
 	}
@@ -55,7 +60,7 @@ func (s *story) commit(ctx context.Context, process *process) error {
 
 // refusal is the second act.
 func (s *story) refusal(ctx context.Context, process *process) error {
-	t, _, err := s.next(ctx, false)
+	t, err := s.next(ctx, false)
 	if err != nil {
 		return err
 	}
@@ -90,9 +95,9 @@ func (s *story) transfer(ctx context.Context, process *process, t Transfer) (e e
 // crash is the third act: the coordinator dies between the decision and its
 // delivery. It returns the next coordinator.
 func (s *story) crash(ctx context.Context, process *process) (*process, error) {
-	t, ok, err := s.next(ctx, true)
-	if err != nil || !ok {
-		return process, errors.Join(err, errUnless(ok, "no transfer can be paid any more"))
+	t, err := s.next(ctx, true)
+	if err != nil {
+		return process, err
 	}
 	s.print("\n3  kill -9 between the decision and its delivery: %s\n", t)
 	before, err := s.banks.read(ctx)

@@ -155,8 +155,12 @@ func (p *process) close(ctx context.Context) error {
 	}
 }
 
-// end makes sure that the process and its reader are gone.
-func (p *process) end() { _, _ = p.kill() }
+// end makes sure that the process and its reader are gone. p may be nil.
+func (p *process) end() {
+	if p != nil {
+		_, _ = p.kill()
+	}
+}
 
 // head keeps the beginning of what is written to it: a panic says first what is
 // wrong. Safe for concurrent use.

@@ -20,6 +20,9 @@ const (
 	// transaction in doubt, the others come at any time.
 	minKills  = 30
 	heldKills = 20 // of minKills
+	// spare is how many payments are kept for a kill at a crash point: on a slow
+	// machine the others could be paid before it comes, and a bank may refuse one.
+	spare = 2
 	// transfersPerKill is for long runs.
 	transfersPerKill = 25
 
@@ -71,8 +74,9 @@ type storm struct {
 	underWay map[int]*payment // by number
 	finished int
 
-	holding int // number of the payment that is to be held
-	held    int // how many of its banks wait
+	holdsLeft int // kills at a crash point that are still to come
+	holding   int // number of the payment that is to be held
+	held      int // how many of its banks wait
 
 	toll toll
 }
@@ -102,6 +106,11 @@ func (s *storm) run(ctx context.Context, plan []kill) (err error) {
 	}
 	defer func() { s.process.end() }()
 	for _, k := range plan {
+		if k.at != holdNowhere {
+			s.holdsLeft++
+		}
+	}
+	for _, k := range plan {
 		if err := s.serve(ctx, nil, func() bool { return s.finished >= k.after }); err != nil {
 			return err
 		}
@@ -115,14 +124,34 @@ func (s *storm) run(ctx context.Context, plan []kill) (err error) {
 	if err := s.serve(ctx, nil, func() bool { return s.finished == len(s.payments) }); err != nil {
 		return err
 	}
+	return s.settle(ctx)
+}
+
+// settle closes the coordinator, and lets another one deliver what may be left: a
+// payment is answered when it is decided, which for a rollback may be before every
+// bank was told.
+func (s *storm) settle(ctx context.Context) (err error) {
+	if err := s.process.close(ctx); err != nil {
+		return err
+	}
+	if s.process, err = s.start(ctx); err != nil {
+		return err
+	}
+	if _, err := s.process.until(ctx, eventRecovered); err != nil {
+		return err
+	}
 	return s.process.close(ctx)
 }
 
-// serve pays and listens until that holds, or timer fires.
+// serve pays and listens until that holds, timer fires, or everything is answered
+// that may be paid by now.
 func (s *storm) serve(ctx context.Context, timer <-chan time.Time, until func() bool) error {
 	for !until() {
-		for len(s.underWay) < window && s.left() {
+		for len(s.underWay) < window && s.left() > spare*s.holdsLeft {
 			s.payNext(holdNowhere)
+		}
+		if len(s.underWay) == 0 {
+			return nil
 		}
 		e, ok, err := s.process.next(ctx, timer)
 		if err != nil || !ok {
@@ -140,7 +169,8 @@ func (s *storm) await(ctx context.Context, k kill) error {
 		defer timer.Stop()
 		return s.serve(ctx, timer.C, func() bool { return false })
 	}
-	for s.left() {
+	s.holdsLeft--
+	for s.left() > 0 {
 		p := s.payNext(k.at)
 		s.holding, s.held = p.number, 0
 		// A payment that a bank refuses never comes to the crash point.
@@ -194,7 +224,7 @@ func (s *storm) askAgain() {
 	}
 }
 
-func (s *storm) left() bool { return len(s.anew)+len(s.waiting) > 0 }
+func (s *storm) left() int { return len(s.anew) + len(s.waiting) }
 
 func (s *storm) payNext(at hold) *payment {
 	queue := &s.waiting

@@ -177,10 +177,3 @@ func describeVotes(votes []vote) string {
 func ms(d time.Duration) string {
 	return fmt.Sprintf("%.1f ms", float64(d)/float64(time.Millisecond))
 }
-
-func errUnless(ok bool, text string) error {
-	if ok {
-		return nil
-	}
-	return errors.New(text)
-}

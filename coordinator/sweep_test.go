@@ -1,0 +1,516 @@
+package coordinator_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assent-tm/assent/coordinator"
+	"github.com/assent-tm/assent/participant"
+	"github.com/assent-tm/assent/participant/participanttest"
+	"github.com/assent-tm/assent/recovery"
+	"github.com/assent-tm/assent/wal/record"
+)
+
+// sightings are the orphans that sweeps reported.
+type sightings struct {
+	mu   sync.Mutex
+	seen []recovery.Orphan
+}
+
+func (s *sightings) trace() *coordinator.Trace {
+	return &coordinator.Trace{Orphan: func(o recovery.Orphan) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.seen = append(s.seen, o)
+	}}
+}
+
+func (s *sightings) of(id participant.TxID) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range s.seen {
+		if o.Branch.Tx == id {
+			n++
+		}
+	}
+	return n
+}
+
+// late is a Prepare that was on its way for so long that the bank has forgotten
+// the branch, or never knew it.
+func (s *site) late(t *testing.T, dtm *coordinator.DTM, name string, tx participant.TxID, number int) participant.Branch {
+	t.Helper()
+	b := participant.Branch{Domain: "test", Tx: tx, Number: number, Epoch: epochOf(t, dtm)}
+	bank := s.banks.Participant(name)
+	require.NoError(t, bank.Forget(t.Context(), []participant.Branch{b}))
+	vote, err := bank.Prepare(t.Context(), b)
+	require.NoError(t, err)
+	require.Equal(t, participant.VotePrepared, vote)
+	return b
+}
+
+// epochOf returns the coordinator's epoch, which is above those of all before it.
+func epochOf(t *testing.T, dtm *coordinator.DTM) uint64 {
+	t.Helper()
+	id, err := dtm.Begin(t.Context())
+	require.NoError(t, err)
+	b, err := dtm.Tx(id).Enlist(t.Context(), nobody, nil)
+	require.NoError(t, err)
+	return b.Epoch
+}
+
+var nobody = participant.Func("nobody", nil, nil, nil)
+
+// following returns the id just above.
+func following(id participant.TxID) participant.TxID {
+	for i := len(id.UUID) - 1; ; i-- {
+		id.UUID[i]++
+		if id.UUID[i] != 0 {
+			return id
+		}
+	}
+}
+
+func verdicts(orphans []recovery.Orphan) map[participant.XID]recovery.Verdict {
+	m := make(map[participant.XID]recovery.Verdict)
+	for _, o := range orphans {
+		m[o.Branch.XID()] = o.Verdict
+	}
+	return m
+}
+
+// R10, R13: what Orphans says of each prepared branch, and that the sweep does
+// just that.
+func TestOrphans(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite()
+		l := s.start(t, death{}, everyBank...)
+		committed, refused := l.play(t.Context(), scripts[0]), l.play(t.Context(), scripts[1])
+		l.kill()
+		var seen sightings
+		a, b, c := s.banks.Participant("bank_a"), s.banks.Participant("bank_b"), s.banks.Participant("bank_c")
+		dtm := s.open(t, coordinator.Config{Participants: []participant.Participant{a, b, c}, Trace: seen.trace()})
+		require.NoError(t, dtm.WaitRecovered(t.Context()))
+		time.Sleep(time.Second) // fake time: the first sweep is over
+
+		foreign := participant.TxID{Term: participant.NewTerm(1, 99), UUID: committed.id.UUID}
+		want := map[participant.XID]recovery.Verdict{
+			s.late(t, dtm, "bank_a", foreign, 0).XID():                recovery.ForeignTerm,
+			s.late(t, dtm, "bank_a", preceding(refused.id), 63).XID(): recovery.TellPresumed,
+			s.late(t, dtm, "bank_b", refused.id, 1).XID():             recovery.TellRollback,
+			s.late(t, dtm, "bank_c", committed.id, 2).XID():           recovery.TellCommit,
+		}
+		others := participant.Branch{Domain: "test-2", Tx: preceding(refused.id), Epoch: epochOf(t, dtm)}
+		_, err := a.Prepare(t.Context(), others)
+		require.NoError(t, err)
+
+		orphans, err := dtm.Orphans(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, want, verdicts(orphans))
+		for i, o := range orphans {
+			require.NotEmpty(t, o.Reason)
+			require.True(t, i == 0 || orphans[i-1].Branch.Participant <= o.Branch.Participant, "in order")
+		}
+
+		time.Sleep(time.Hour) // fake time: many sweeps
+		require.Equal(t, participanttest.StatePrepared, s.state("bank_a", foreign, 0), "another log's")
+		require.Equal(t, participanttest.StatePrepared, a.State(others), "another domain's")
+		// Tombstones stay: nothing durable says that these will not come back.
+		require.Equal(t, participanttest.StateRolledBack, s.state("bank_a", preceding(refused.id), 63))
+		require.Equal(t, participanttest.StateRolledBack, s.state("bank_b", refused.id, 1))
+		require.Equal(t, participanttest.StateCommitted, s.state("bank_c", committed.id, 2))
+		orphans, err = dtm.Orphans(t.Context())
+		require.NoError(t, err)
+		require.Len(t, orphans, 1)
+		for _, id := range []participant.TxID{foreign, preceding(refused.id), refused.id, committed.id} {
+			require.Equal(t, 1, seen.of(id), "reported once")
+		}
+	})
+}
+
+// R13: at or below the mark the outcome was forgotten, and the branch is left to an
+// operator; above it there never was a decision.
+func TestForgottenIsListedAndLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite()
+		l := s.start(t, death{}, everyBank...)
+		first, last := l.play(t.Context(), scripts[0]), l.play(t.Context(), scripts[0])
+		begun, err := l.dtm.Begin(t.Context())
+		require.NoError(t, err)
+		time.Sleep(time.Second) // fake time: begun is durable
+		l.kill()
+		dtm := s.open(t, coordinator.Config{Retention: -1, Participants: []participant.Participant{s.banks.Participant("bank_a")}})
+		require.NoError(t, dtm.WaitRecovered(t.Context()))
+		time.Sleep(time.Second) // fake time: the first sweep is over
+
+		for _, id := range []participant.TxID{preceding(first.id), first.id, preceding(last.id), last.id} {
+			require.ErrorIs(t, dtm.Commit(t.Context(), id), coordinator.ErrForgotten)
+			require.ErrorIs(t, dtm.Rollback(t.Context(), id), coordinator.ErrForgotten)
+			_, err := dtm.Get(t.Context(), id)
+			require.ErrorIs(t, err, coordinator.ErrForgotten)
+		}
+		for _, id := range []participant.TxID{following(last.id), preceding(begun), begun} {
+			require.ErrorIs(t, dtm.Commit(t.Context(), id), coordinator.ErrRolledBack)
+			require.NoError(t, dtm.Rollback(t.Context(), id))
+			info, err := dtm.Get(t.Context(), id)
+			require.NoError(t, err)
+			require.Equal(t, participant.OutcomeRolledBack, info.Outcome)
+			require.Equal(t, record.CausePresumed, info.Cause)
+		}
+
+		forgotten := s.late(t, dtm, "bank_a", last.id, 0)
+		never := s.late(t, dtm, "bank_a", following(last.id), 0)
+		orphans, err := dtm.Orphans(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, map[participant.XID]recovery.Verdict{forgotten.XID(): recovery.Forgotten, never.XID(): recovery.TellPresumed}, verdicts(orphans))
+		time.Sleep(time.Hour) // fake time: many sweeps
+		require.Equal(t, participanttest.StatePrepared, s.state("bank_a", last.id, 0))
+		require.Equal(t, participanttest.StateRolledBack, s.state("bank_a", following(last.id), 0))
+	})
+}
+
+// R10: the order of reading, participant, table, log, participant again, keeps the
+// sweep from taking a live branch for an orphan, whatever happens in between.
+func TestSweepNeverTouchesLiveBranches(t *testing.T) {
+	// reading is a participant's list as it is being read: something can happen
+	// before, and after it was read but not returned.
+	type moment struct {
+		list  int
+		after bool
+	}
+	cases := []struct {
+		name             string
+		prepared, ending moment
+	}{
+		{"prepared throughout", moment{1, false}, moment{3, false}},
+		{"prepared while the first list is returned", moment{1, true}, moment{3, false}},
+		{"prepared before the second list", moment{2, false}, moment{3, false}},
+		{"ended while the first list is returned", moment{1, false}, moment{1, true}},
+		{"ended before the second list", moment{1, false}, moment{2, false}},
+		{"ended while the second list is returned", moment{1, false}, moment{2, true}},
+		{"all before the second list", moment{2, false}, moment{2, false}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite()
+				var seen sightings
+				var dtm *coordinator.DTM
+				var live participant.TxID
+				answer, ended := make(chan struct{}), make(chan error, 1)
+				var watching atomic.Bool
+				var lists int // by the goroutine of Orphans only
+				a := &hooked{Memory: s.banks.Participant("bank_a")}
+				b := &slowVoter{Memory: s.banks.Participant("bank_b"), answer: answer}
+				happens := func(now moment) {
+					if now == c.prepared {
+						go func() { ended <- dtm.Commit(context.Background(), live) }()
+						synctest.Wait()
+						require.Equal(t, participanttest.StatePrepared, s.state("bank_a", live, 0))
+					}
+					if now == c.ending {
+						close(answer)
+						require.NoError(t, <-ended)
+						time.Sleep(time.Second) // fake time: completed and forgotten by the bank
+					}
+				}
+				dtm = s.open(t, coordinator.Config{SweepInterval: -1, Trace: seen.trace(), Participants: []participant.Participant{a, b}})
+				synctest.Wait()
+				// A foreign branch, so that no list is empty.
+				foreign := s.late(t, dtm, "bank_a", participant.TxID{Term: participant.NewTerm(1, 99)}, 0)
+				id, err := dtm.Begin(t.Context())
+				require.NoError(t, err)
+				require.NoError(t, dtm.Enlist(t.Context(), id, a))
+				require.NoError(t, dtm.Enlist(t.Context(), id, b))
+				live = id
+				a.list = func(context.Context, int) error {
+					if watching.Load() {
+						lists++
+						happens(moment{lists, false})
+					}
+					return nil
+				}
+				a.listed = func() {
+					if watching.Load() {
+						happens(moment{lists, true})
+					}
+				}
+				watching.Store(true)
+				orphans, err := dtm.Orphans(t.Context())
+				watching.Store(false)
+				require.NoError(t, err)
+				require.Equal(t, map[participant.XID]recovery.Verdict{foreign.XID(): recovery.ForeignTerm}, verdicts(orphans))
+				require.Equal(t, 2, lists)
+				happens(moment{3, false})
+				require.NoError(t, dtm.Commit(t.Context(), id))
+			})
+		})
+	}
+}
+
+// slowVoter votes when it is let.
+type slowVoter struct {
+	*participanttest.Memory
+	answer <-chan struct{}
+}
+
+func (s *slowVoter) Prepare(ctx context.Context, b participant.Branch) (participant.Vote, error) {
+	select {
+	case <-s.answer:
+		return s.Memory.Prepare(ctx, b)
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+// List says nothing: it is bank_a that is watched.
+func (s *slowVoter) List(context.Context, string) (participant.Listing, error) {
+	return participant.Listing{}, nil
+}
+
+// R4, R6: a late Prepare that brings a branch back is cleaned up, though another
+// participant of its transaction is down and keeps it live.
+func TestBranchThatCameBackOfLiveTransaction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite()
+		var down atomic.Bool
+		down.Store(true)
+		a, c := s.banks.Participant("bank_a"), s.banks.Participant("bank_c")
+		b := &hooked{Memory: s.banks.Participant("bank_b"), rollback: func(participant.Branch) error {
+			if down.Load() {
+				return errUnreachable
+			}
+			return nil
+		}}
+		dtm := s.open(t, coordinator.Config{Participants: []participant.Participant{a, b, c}})
+		id, err := dtm.Begin(t.Context())
+		require.NoError(t, err)
+		for _, p := range []participant.Participant{a, b, c} {
+			data := work
+			if p == c {
+				data = participanttest.DataRefuse
+			}
+			require.NoError(t, dtm.Enlist(t.Context(), id, p, coordinator.WithData([]byte(data))))
+		}
+		require.ErrorIs(t, dtm.Commit(t.Context(), id), coordinator.ErrRolledBack)
+		require.Equal(t, participanttest.StateRolledBack, s.state("bank_a", id, 0))
+		s.late(t, dtm, "bank_a", id, 0)
+		time.Sleep(time.Minute) // fake time: a sweep
+		require.Equal(t, participanttest.StateRolledBack, s.state("bank_a", id, 0))
+		require.NotEqual(t, participanttest.StateRolledBack, s.state("bank_b", id, 1))
+		down.Store(false)
+		time.Sleep(time.Minute) // fake time: a retry
+		require.NotEqual(t, participanttest.StatePrepared, s.state("bank_b", id, 1))
+	})
+}
+
+// R6: a list that hangs, and ignores its context too, holds up no other
+// participant's sweep, nor Orphans beyond its context.
+func TestHangingListDelaysNobodyElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite()
+		l := s.start(t, death{}, everyBank...)
+		known := l.play(t.Context(), scripts[0]).id
+		l.kill()
+		release := make(chan struct{})
+		b := &hooked{Memory: s.banks.Participant("bank_b"), list: func(context.Context, int) error {
+			<-release
+			return nil
+		}}
+		dtm := s.open(t, coordinator.Config{Participants: []participant.Participant{s.banks.Participant("bank_a"), b}})
+		time.Sleep(time.Second) // fake time: the first sweep is over
+		orphan := s.late(t, dtm, "bank_a", preceding(known), 0)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		orphans, err := dtm.Orphans(ctx)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorContains(t, err, `"bank_b"`)
+		require.Equal(t, map[participant.XID]recovery.Verdict{orphan.XID(): recovery.TellPresumed}, verdicts(orphans))
+		time.Sleep(time.Minute) // fake time: a sweep
+		require.Equal(t, participanttest.StateRolledBack, s.state("bank_a", preceding(known), 0))
+		close(release)
+	})
+}
+
+// A list that fails is in Orphans' error, and read again at the next sweep.
+func TestFailingListIsReadAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite()
+		l := s.start(t, death{}, everyBank...)
+		known := l.play(t.Context(), scripts[0]).id
+		l.kill()
+		var down atomic.Bool
+		a := &hooked{Memory: s.banks.Participant("bank_a"), list: func(context.Context, int) error {
+			if down.Load() {
+				return errUnreachable
+			}
+			return nil
+		}}
+		dtm := s.open(t, coordinator.Config{Participants: []participant.Participant{a}})
+		time.Sleep(time.Second) // fake time: the first sweep is over
+		s.late(t, dtm, "bank_a", preceding(known), 0)
+		down.Store(true)
+		_, err := dtm.Orphans(t.Context())
+		require.ErrorIs(t, err, errUnreachable)
+		time.Sleep(time.Minute) // fake time: sweeps that fail
+		require.Equal(t, participanttest.StatePrepared, s.state("bank_a", preceding(known), 0))
+		down.Store(false)
+		time.Sleep(time.Minute) // fake time: a sweep that does not
+		require.Equal(t, participanttest.StateRolledBack, s.state("bank_a", preceding(known), 0))
+	})
+}
+
+// R6, R11: an orphan is told until it acknowledges, by one call at a time, and is
+// reported once however many sweeps find it.
+func TestOrphanIsToldUntilItAcknowledges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite()
+		l := s.start(t, death{}, everyBank...)
+		known := l.play(t.Context(), scripts[0]).id
+		l.kill()
+		var down atomic.Bool
+		var calls, under atomic.Int32
+		down.Store(true)
+		a := &hooked{Memory: s.banks.Participant("bank_a"), rollback: func(participant.Branch) error {
+			calls.Add(1)
+			if under.Add(1) > 1 {
+				t.Error("two calls at a time")
+			}
+			defer under.Add(-1)
+			time.Sleep(5 * time.Second) // fake time: the call takes long
+			if down.Load() {
+				return errUnreachable
+			}
+			return nil
+		}}
+		var seen sightings
+		dtm := s.open(t, coordinator.Config{Participants: []participant.Participant{a}, SweepInterval: time.Second, Trace: seen.trace()})
+		time.Sleep(time.Second)
+		orphan := preceding(known)
+		s.late(t, dtm, "bank_a", orphan, 0)
+		time.Sleep(time.Hour) // fake time
+		before := calls.Load()
+		require.Greater(t, before, int32(10))
+		require.Less(t, before, int32(720), "sweeps don't add to the retries")
+		require.Equal(t, 1, seen.of(orphan))
+		down.Store(false)
+		time.Sleep(time.Minute) // fake time
+		require.Equal(t, participanttest.StateRolledBack, s.state("bank_a", orphan, 0))
+		require.LessOrEqual(t, calls.Load(), before+2)
+	})
+}
+
+func TestNegativeSweepIntervalSweepsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite()
+		l := s.start(t, death{}, everyBank...)
+		known := l.play(t.Context(), scripts[0]).id
+		epoch := epochOf(t, l.dtm)
+		l.kill()
+		bank := s.banks.Participant("bank_a")
+		_, err := bank.Prepare(t.Context(), participant.Branch{Domain: "test", Tx: preceding(known), Epoch: epoch})
+		require.NoError(t, err)
+		dtm := s.open(t, coordinator.Config{Participants: []participant.Participant{bank}, SweepInterval: -1})
+		synctest.Wait()
+		require.Equal(t, participanttest.StateRolledBack, s.state("bank_a", preceding(known), 0))
+		s.late(t, dtm, "bank_a", preceding(preceding(known)), 0)
+		time.Sleep(100 * time.Hour) // fake time
+		require.Equal(t, participanttest.StatePrepared, s.state("bank_a", preceding(preceding(known)), 0))
+	})
+}
+
+// R4, R9: the Prepare of a dead coordinator arrives when recovery is over. The
+// tombstone refuses it, and so does the epoch; if the participant has neither any
+// more, the sweep cleans up.
+func TestLatePrepareAfterRecovery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite()
+		var late participant.Branch
+		hold := make(chan struct{})
+		b := &hooked{Memory: s.banks.Participant("bank_b"), prepare: func(b participant.Branch) error {
+			late = b // and does not arrive
+			<-hold
+			return errUnreachable
+		}}
+		store := s.log.Open()
+		dead, err := coordinator.Open(t.Context(), coordinator.Config{Domain: "test", Store: store})
+		require.NoError(t, err)
+		id, err := dead.Begin(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, dead.Enlist(t.Context(), id, b))
+		require.NoError(t, dead.Enlist(t.Context(), id, s.banks.Participant("bank_a")))
+		told := make(chan error)
+		go func() { told <- dead.Commit(context.Background(), id) }()
+		synctest.Wait()
+		store.Crash()
+		close(hold)
+		require.ErrorIs(t, <-told, coordinator.ErrOutcomeUnknown)
+		require.Error(t, dead.Close(t.Context()))
+
+		bank := &hooked{Memory: s.banks.Participant("bank_b")}
+		dtm := s.open(t, coordinator.Config{Participants: []participant.Participant{bank, s.banks.Participant("bank_a")}})
+		require.NoError(t, dtm.WaitRecovered(t.Context()))
+		require.Equal(t, participanttest.StateRolledBack, s.state("bank_b", id, 0), "a tombstone, though it never prepared")
+		_, err = bank.Memory.Prepare(t.Context(), late)
+		require.ErrorIs(t, err, participant.ErrStaleEpoch)
+		late.Epoch = epochOf(t, dtm)
+		vote, err := bank.Memory.Prepare(t.Context(), late)
+		require.ErrorIs(t, err, participant.ErrRefused)
+		require.Equal(t, participant.VoteRefused, vote)
+		time.Sleep(time.Second) // fake time: the bank was told to forget
+		s.late(t, dtm, "bank_b", id, 0)
+		time.Sleep(time.Minute) // fake time: a sweep
+		require.Equal(t, participanttest.StateRolledBack, s.state("bank_b", id, 0))
+	})
+}
+
+// R10: what a participant lists against its contract is not touched, and harms
+// nobody.
+func TestListsAgainstTheContract(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite()
+		l := s.start(t, death{}, everyBank...)
+		known := l.play(t.Context(), scripts[0]).id
+		l.kill()
+		bank := &liar{Memory: s.banks.Participant("bank_a"), listing: participant.Listing{Prepared: []participant.Branch{
+			{Domain: "other", Tx: preceding(known)},
+			{Domain: "test-2", Tx: preceding(known), Number: 1},
+			{Domain: "test", Tx: preceding(known), Number: -1},
+			{Domain: "test", Tx: preceding(known), Number: participant.MaxBranches},
+			{Domain: "test"},
+		}}}
+		dtm := s.open(t, coordinator.Config{Participants: []participant.Participant{bank}})
+		time.Sleep(time.Hour) // fake time: many sweeps
+		orphans, err := dtm.Orphans(t.Context())
+		require.NoError(t, err)
+		require.Len(t, orphans, 1)
+		require.Equal(t, recovery.ForeignTerm, orphans[0].Verdict)
+		require.Empty(t, bank.Entries())
+	})
+}
+
+// liar lists what it likes.
+type liar struct {
+	*participanttest.Memory
+	listing participant.Listing
+}
+
+func (l *liar) List(context.Context, string) (participant.Listing, error) { return l.listing, nil }
+
+func TestOrphansOfClosedCoordinator(t *testing.T) {
+	s := newSite()
+	store := s.log.Open()
+	dtm, err := coordinator.Open(t.Context(), coordinator.Config{Domain: "test", Store: store})
+	require.NoError(t, err)
+	require.NoError(t, dtm.Close(t.Context()))
+	_, err = dtm.Orphans(t.Context())
+	require.True(t, errors.Is(err, coordinator.ErrClosed))
+	require.NoError(t, store.Close())
+}
