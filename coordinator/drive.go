@@ -79,6 +79,13 @@ func (d *DTM) advance(t *transaction, ev protocol.Event) ([]protocol.Effect, []*
 	if ev.Kind == protocol.EventEnlist {
 		return d.advanceEnlist(t, ev)
 	}
+	if ev.Kind != protocol.EventAppended && d.logFailed() {
+		// R5: nothing is decided any more; that includes what would be decided lazily.
+		ev = protocol.LogFailed()
+		if t.failure == nil {
+			t.failure = d.log.Err()
+		}
+	}
 	effects, err := t.machine.Step(ev)
 	batches := make([]*wal.Batch, len(effects))
 	for i, effect := range effects {

@@ -63,12 +63,14 @@ func (d *DTM) leave() { d.goroutines.Done() }
 
 // stopped reports whether the coordinator must not send anything any more: it
 // ends, or its log has failed (R5).
-func (d *DTM) stopped() bool {
+func (d *DTM) stopped() bool { return d.halted.Load() || d.logFailed() }
+
+func (d *DTM) logFailed() bool {
 	select {
 	case <-d.log.Failed():
 		return true
 	default:
-		return d.halted.Load()
+		return false
 	}
 }
 

@@ -1024,7 +1024,7 @@ func chapters() *rapid.Generator[[]chapter] {
 			Plays: rapid.SliceOfN(rapid.IntRange(0, len(scripts)-2), 0, 3).Draw(t, "plays"),
 			Death: death{rapid.IntRange(1, 40).Draw(t, "step"), rapid.Bool().Draw(t, "applied")},
 		}
-	}), 1, 50)
+	}), 5, 50)
 }
 
 // AC1, AC2, D1: over up to 50 restarts with random transactions, each ends one way

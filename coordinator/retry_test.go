@@ -147,11 +147,17 @@ func TestParticipantThatIsDownIsProbed(t *testing.T) {
 		require.Less(t, o.count(), 500, "one transaction alone would be asked 180 times or more")
 		require.Greater(t, o.count(), 100)
 
-		o.over.Store(true)
 		o.reset()
-		for o.count() == 0 {
-			time.Sleep(time.Millisecond)
-		}
+		back := make(chan struct{})
+		a.recast(func() {
+			a.commit = func(ctx context.Context, b participant.Branch) error {
+				if !o.over.Swap(true) {
+					close(back)
+				}
+				return o.answer(ctx, b)
+			}
+		})
+		<-back
 		synctest.Wait()
 		require.Equal(t, transactions, o.count(), "woken by the first one that was acknowledged")
 		for _, id := range ids {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -335,10 +336,10 @@ func TestPanics(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			play(t, func(t *testing.T, s *stage) {
-				dies := true
+				var dies atomic.Bool
+				dies.Store(true)
 				once := func() error {
-					if dies {
-						dies = false
+					if dies.Swap(false) {
 						die()
 					}
 					return nil
@@ -362,18 +363,18 @@ func TestPanics(t *testing.T) {
 				}
 				time.Sleep(time.Minute) // and forgotten
 
-				dies = true
+				dies.Store(true)
 				id = s.begin(a, b)
 				require.NoError(t, s.Rollback(t.Context(), id))
 				time.Sleep(time.Minute)
 				require.Equal(t, 3, s.story.count("a: rollback"), "told again")
 
 				a.recast(func() { a.prepare = nil })
-				dies = true
+				dies.Store(true)
 				_, err = s.commits(a, b)
 				require.NoError(t, err, "the retry comes within CommitWait")
 				require.Equal(t, 2, s.story.count("a: commit"))
-				dies = true
+				dies.Store(true)
 				time.Sleep(time.Minute)
 				require.Equal(t, 3, s.story.count("a: forget"))
 				_, err = s.commits(a, b)
@@ -383,7 +384,7 @@ func TestPanics(t *testing.T) {
 
 				solo := s.soloist("solo")
 				solo.onePhase = func(context.Context, participant.Branch) error { return once() }
-				dies = true
+				dies.Store(true)
 				require.NoError(t, s.Commit(t.Context(), s.begin(solo)))
 				require.Equal(t, 2, s.story.count("solo: commit one-phase"))
 			})

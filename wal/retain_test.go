@@ -312,8 +312,10 @@ func TestALargeLiveSetIsNotCarriedForEver(t *testing.T) {
 		}
 		return do()
 	}}, config)
+	var stuck []*wal.Tx
 	for n := range uint64(100) { // 17 MB
 		tx := log.NewTx(id(log.Term(), n+1))
+		stuck = append(stuck, tx)
 		force(t, log, tx, large(tx, 40)...)
 	}
 	live := log.Stats().LiveBytes
@@ -328,4 +330,36 @@ func TestALargeLiveSetIsNotCarriedForEver(t *testing.T) {
 	require.LessOrEqual(t, log.Stats().Carried*live/100, written, "as much as was written, at most")
 	// One record takes a little less than those it replaces.
 	require.InEpsilon(t, live, log.Stats().LiveBytes, 0.02)
+	for _, tx := range stuck {
+		force(t, log, tx, completed(tx))
+	}
+	require.Zero(t, log.Stats().LiveBytes)
+}
+
+// A record that comes after the end, even after the outcome was forgotten, keeps
+// nothing alive.
+func TestLateRecordsPinNothing(t *testing.T) {
+	config := config
+	config.Retention = -1
+	memory := waltest.NewMemory()
+	log, _ := open(t, memory, config)
+	late := func(tx *wal.Tx) {
+		force(t, log, tx, record.Heuristic{Tx: tx.ID(), Outcome: participant.OutcomeHeuristicHazard, Reason: "late"})
+	}
+	first := log.NewTx(id(log.Term(), 1))
+	force(t, log, first, begun(first), decided(first), completed(first))
+	late(first)
+	for n := range uint64(2 * group) {
+		finish(t, log, n+2)
+	}
+	require.Equal(t, wal.AbsentForgotten, log.Absent(first.ID()))
+	late(first)
+	require.Zero(t, log.Stats().LiveBytes)
+	for n := range uint64(2 * group) {
+		finish(t, log, n+2*group+2)
+	}
+	require.Less(t, log.Stats().Segments, group+1)
+	require.NoError(t, log.Close(t.Context()))
+	_, inheritance := open(t, memory, config)
+	require.Empty(t, inheritance.Transactions)
 }

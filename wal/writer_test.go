@@ -261,7 +261,7 @@ func TestR12NothingBeginsWhileTheQueueIsFull(t *testing.T) {
 			batches = append(batches, b)
 		}
 		require.Greater(t, len(batches), 200)
-		ended := appended(t, log, first, true, decided(first))
+		ended := appended(t, log, first, true, large(first, 64)[1:]...)
 		close(store.gate)
 		<-ended.Done()
 		require.NoError(t, ended.Err())

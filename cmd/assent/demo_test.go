@@ -53,6 +53,7 @@ func requireEmpty(t *testing.T, dir string) {
 // R1, R3, R6 from the outside: decided before the kill is delivered after it,
 // undecided is rolled back, and nothing is ever split.
 func TestDemo(t *testing.T) {
+	t.Parallel()
 	tmp := t.TempDir()
 	stdout, stderr, code := assent(t, tmp, "demo", "--transfers", "60", "--seed", "5")
 	require.Equal(t, exitOK, code, "%s%s", stdout, stderr)
@@ -80,6 +81,7 @@ func TestDemo(t *testing.T) {
 // A file of one transfer, which does not ask for too much: what is to be refused
 // is made up, and the money goes back and forth.
 func TestDemoWithInputKeepsItsFiles(t *testing.T) {
+	t.Parallel()
 	tmp := t.TempDir()
 	input := filepath.Join(tmp, "in.csv")
 	require.NoError(t, os.WriteFile(input, []byte("from,to,amount\nboris,agnes,7\n"), 0o600))
@@ -101,6 +103,7 @@ func TestDemoWithInputKeepsItsFiles(t *testing.T) {
 
 // A claim that does not hold is named, the exit code tells, and the files stay.
 func TestDemoThatProvesTooLittleFails(t *testing.T) {
+	t.Parallel()
 	tmp := t.TempDir()
 	input := filepath.Join(t.TempDir(), "in.csv")
 	require.NoError(t, os.WriteFile(input, []byte("from,to,amount\n"+strings.Repeat("alice,bob,9999\n", 9)+"boris,agnes,7\n"), 0o600))
@@ -148,6 +151,7 @@ func TestDemoRefusesBadInput(t *testing.T) {
 // Ctrl-C, in the third act or the fourth, ends the coordinator and leaves nothing
 // behind.
 func TestDemoInterrupted(t *testing.T) {
+	t.Parallel()
 	opens := regexp.MustCompile(`process (\d+) opens the log`)
 	for _, at := range []string{"   restart", "4  "} {
 		tmp := t.TempDir()

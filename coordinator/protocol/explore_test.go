@@ -322,8 +322,8 @@ func TestExplore(t *testing.T) {
 	for i := range worlds {
 		c := &worlds[i]
 		t.Run(c.name, func(t *testing.T) {
-			if testing.Short() && c.branches > 1 {
-				t.Skip("the large worlds")
+			if testing.Short() && c.states > 10_000 {
+				t.Skip("a large world")
 			}
 			s := c.setting
 			s.system = realSystem

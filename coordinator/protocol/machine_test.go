@@ -243,6 +243,20 @@ func TestFailedAppendStops(t *testing.T) {
 	require.Equal(t, Done, m.Phase(), "what is done stays done")
 }
 
+// R4: a vote that is none of the three is unknown, not a promise of anything.
+func TestInvalidVoteIsUnknown(t *testing.T) {
+	for _, vote := range []participant.Vote{0, 4, 99} {
+		m := begun(false, false)
+		feed(&m, CommitRequested(), Appended(record.KindPreparing, Durable), Voted(0, participant.VotePrepared, ""))
+		decided := feed(&m, Voted(1, vote, "garbled"))[0].Records[0].(record.Decided)
+		require.Equal(t, record.Decided{
+			Tx: theTx, Decision: record.DecisionRollback, Votes: []participant.Vote{participant.VotePrepared, 0},
+			Cause: record.CauseUnknownVote, Reason: "garbled", By: 1,
+		}, decided)
+		require.Zero(t, m.Branches()[1].Vote)
+	}
+}
+
 // The reason of a rollback is cut to what a record may hold.
 func TestReasonIsCut(t *testing.T) {
 	m := begun(false)

@@ -139,6 +139,10 @@ func (w *world) changesNothing() bool {
 
 // checkFinish looks at the outcome the client is told.
 func (w *world) checkFinish(o participant.Outcome) {
+	if w.finished {
+		w.violate("AC2", "the client was answered twice")
+	}
+	w.finished = true
 	if !o.Valid() {
 		if !w.poisoned {
 			w.violate("R6", "the transaction ended without an outcome")
@@ -300,6 +304,7 @@ func (w *world) checkSettled() {
 			if w.m.decision.Valid() {
 				w.violate("AC5", "a branch was never told")
 			}
+		default: // it has ended
 		}
 	}
 	if w.m.phase != Done {

@@ -135,9 +135,9 @@ func (s *stage) command(verb, first, second, rest string) ([]string, error) {
 func (s *stage) feed(ev Event) ([]string, error) {
 	before := s.m.Phase()
 	effects, err := s.m.Step(ev)
-	if err != nil {
+	if errors.Is(err, ErrSealed) {
 		s.names = s.names[:len(s.names)-1]
-		return []string{"error: " + err.Error()}, nil
+		return []string{"error: " + ErrSealed.Error()}, nil
 	}
 	reply := s.carryOut(effects)
 	if after := s.m.Phase(); after != before {

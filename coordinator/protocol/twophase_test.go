@@ -89,7 +89,7 @@ func (s twoPhase) next(n int, yield func(twoPhase)) {
 
 // consistent is TCConsistent: never one committed and another aborted.
 func (s twoPhase) consistent(n int) bool {
-	return !(slices.Contains(s.rm[:n], rmCommitted) && slices.Contains(s.rm[:n], rmAborted))
+	return !slices.Contains(s.rm[:n], rmCommitted) || !slices.Contains(s.rm[:n], rmAborted)
 }
 
 func (s twoPhase) describe(n int) string {

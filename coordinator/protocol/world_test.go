@@ -37,6 +37,8 @@ type world struct {
 	// have learnt before.
 	told  participant.Outcome
 	known record.Decision
+	// finished: this coordinator has told the client how it ended.
+	finished bool
 	// excused: something happened that may be answered with a rollback (AC4).
 	excused bool
 	// undecided: this coordinator found no decision in the log (R3).
@@ -226,9 +228,7 @@ func (w *world) land(records ...record.Record) {
 		case record.Decided:
 			w.checkDecided(r.Decision)
 			w.onDisk.decision = r.Decision
-			for i, v := range r.Votes {
-				w.onDisk.votes[i] = v
-			}
+			copy(w.onDisk.votes[:], r.Votes)
 		case record.Carried: // only a seeded bug writes it
 			for i, b := range r.State.Branches {
 				w.onDisk.votes[i] = b.Vote
@@ -307,7 +307,7 @@ func (w *world) restart(prefix int) {
 			break
 		}
 	}
-	w.pending, w.poisoned, w.excused = nil, false, true
+	w.pending, w.poisoned, w.excused, w.finished = nil, false, true, false
 	for i := range w.branches {
 		b := &w.branches[i]
 		if b.call != 0 && !b.answered {
