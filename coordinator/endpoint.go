@@ -275,6 +275,9 @@ func (e *endpoint) idle() <-chan struct{} {
 
 // arm sets the timer for what waits for a time. Called with the mutex held.
 func (e *endpoint) arm(now time.Time) {
+	if e.inFlight >= e.d.config.MaxInFlight {
+		return // what waits for a time waits for a place as well
+	}
 	var next time.Time
 	if len(e.retries) > 0 {
 		next = e.retries[0].retryAt
@@ -419,58 +422,6 @@ func (e *endpoint) wakeRetries() {
 		}
 	}
 	heap.Init(&e.retries)
-}
-
-// forget queues a finished branch to be forgotten, if the participant wants to
-// hear of it.
-func (e *endpoint) forget(b participant.Branch) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.registered == nil || e.registered.Forgetter == nil || len(e.unforgotten) >= maxUnforgotten {
-		return
-	}
-	e.unforgotten = append(e.unforgotten, b)
-	if e.forgetting {
-		return
-	}
-	e.forgetting = true
-	e.d.goroutines.Add(1)
-	go e.forgetAll(e.registered.Forgetter)
-}
-
-// maxUnforgotten bounds the branches that wait to be forgotten (R12); beyond it
-// participants are left to their own bounds.
-const maxUnforgotten = 10_000
-
-func (e *endpoint) forgetAll(f participant.Forgetter) {
-	defer e.d.goroutines.Done()
-	ended := false
-	defer func() {
-		if !ended { // the participant ended the goroutine
-			e.mu.Lock()
-			defer e.mu.Unlock()
-			e.forgetting = false
-		}
-	}()
-	for !ended {
-		e.mu.Lock()
-		branches := e.unforgotten
-		e.unforgotten = nil
-		ended = len(branches) == 0 || e.d.stopped() // R5
-		e.forgetting = !ended
-		e.mu.Unlock()
-		if !ended {
-			e.callForget(f, branches)
-		}
-	}
-}
-
-func (e *endpoint) callForget(f participant.Forgetter, branches []participant.Branch) {
-	ctx, cancel := context.WithTimeout(e.d.ctx, e.d.config.CallTimeout)
-	defer cancel()
-	if err := guard(func() error { return f.Forget(ctx, branches) }); err != nil {
-		e.d.logger.Debug("participant could not forget", zap.String("participant", e.name), zap.Int("branches", len(branches)), zap.Error(err))
-	}
 }
 
 // refuses returns an error if the participant has too many undelivered branches

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/assent-tm/assent/coordinator"
 	"github.com/assent-tm/assent/coordinator/protocol"
@@ -187,6 +190,39 @@ func TestLogFailureReachesEveryWaiter(t *testing.T) {
 		close(let)
 		s.closesPoisoned()
 		require.Zero(t, time.Since(start))
+	})
+}
+
+// R5: from the moment the log has failed, whoever has noticed it or not.
+func TestNothingIsDecidedAfterTheLogFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		let, notice := make(chan struct{}), make(chan struct{})
+		s := newStage(t, coordinator.Config{Logger: zap.NewNop().WithOptions(zap.WrapCore(func(zapcore.Core) zapcore.Core {
+			return zapcore.RegisterHooks(zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{}), zapcore.AddSync(io.Discard), zapcore.ErrorLevel),
+				func(zapcore.Entry) error {
+					<-notice // hold up what tells the transactions
+					return nil
+				})
+		}))}, waltest.At(waltest.OpAppend, 3, waltest.Fault{Err: errDown}))
+		a, b := s.actor("a"), s.actor("b")
+		a.prepare = hangs(let)
+		waiting, empty, active := s.begin(a), s.begin(), s.begin(b)
+		done := make(chan error, 1)
+		go func() { done <- s.Commit(context.Background(), waiting) }()
+		synctest.Wait() // append 2
+		_, err := s.commits(b)
+		require.ErrorIs(t, err, coordinator.ErrOutcomeUnknown)
+		require.Empty(t, done)
+		require.ErrorIs(t, s.Commit(t.Context(), empty), coordinator.ErrOutcomeUnknown, "not even what is decided lazily")
+		require.ErrorIs(t, s.Rollback(t.Context(), active), coordinator.ErrOutcomeUnknown)
+		close(notice)
+		require.ErrorIs(t, <-done, coordinator.ErrOutcomeUnknown, "it waits for no append")
+		synctest.Wait()
+		require.Equal(t, protocol.Stopped, s.info(waiting).Phase)
+		close(let)
+		synctest.Wait()
+		require.Equal(t, []string{"prepare", "prepare returned"}, s.story.of("a"))
+		s.closesPoisoned()
 	})
 }
 

@@ -714,6 +714,39 @@ func TestAbsenceWaitsForTheList(t *testing.T) {
 	}
 }
 
+// R10: a rollback by absence that an earlier run decided, and perhaps told to some,
+// rests on absence still.
+func TestPresumedDecisionOfEarlierRunWaitsForTheList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite()
+		id := s.leave(t, undecided, "bank_a", "bank_b")
+		l := s.start(t, death{step: 6}, everyBank...) // take over, open, append, delete, decide, tell one
+		synctest.Wait()
+		require.Contains(t, l.steps[5], "rollback")
+		l.kill()
+		open := make(chan struct{})
+		banks := []participant.Participant{s.banks.Participant("bank_b")}
+		banks = append(banks, &hooked{Memory: s.banks.Participant("bank_a"), list: func(ctx context.Context, _ int) error {
+			select {
+			case <-open:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}})
+		dtm := s.open(t, coordinator.Config{Participants: banks})
+		info, err := dtm.Get(t.Context(), id)
+		require.NoError(t, err)
+		require.Equal(t, record.DecisionRollback, info.Decision)
+		time.Sleep(time.Minute) // fake time
+		require.Equal(t, participanttest.StatePrepared, s.state("bank_a", id, 0), "rolled back before its list was read")
+		require.Equal(t, participanttest.StateRolledBack, s.state("bank_b", id, 1))
+		close(open)
+		require.NoError(t, dtm.WaitRecovered(t.Context()))
+		require.NotEqual(t, participanttest.StatePrepared, s.state("bank_a", id, 0))
+	})
+}
+
 // R10: a log restored from a backup is found out by what its participants know,
 // and does no harm: decisions that it holds are delivered, nothing is begun, and
 // nothing is rolled back by absence.

@@ -219,19 +219,45 @@ func errorUnless(err, allowed error) error {
 // the participant: its rollbacks are not held back.
 func TestCancelledPrepareIsNoOutage(t *testing.T) {
 	play(t, func(t *testing.T, s *stage) {
-		slow, refuses := s.actor("slow"), s.actor("refuses")
+		const transactions = 20
+		slow, refuses, let := s.actor("slow"), s.actor("refuses"), make(chan struct{})
 		slow.prepare = func(ctx context.Context, _ participant.Branch) (participant.Vote, error) {
 			<-ctx.Done()
 			return 0, ctx.Err()
 		}
-		refuses.prepare = says(participant.VoteRefused, nil)
-		start := time.Now()
-		for i := range 20 {
-			_, err := s.commits(slow, refuses)
-			require.ErrorIs(t, err, coordinator.ErrRolledBack)
-			require.Equal(t, i+1, s.story.count("slow: rollback"))
+		refuses.prepare = func(context.Context, participant.Branch) (participant.Vote, error) {
+			<-let
+			return participant.VoteRefused, nil
 		}
-		require.Zero(t, time.Since(start))
+		for range transactions {
+			id := s.begin(slow, refuses)
+			go func() { _ = s.Commit(context.Background(), id) }()
+		}
+		synctest.Wait()
+		require.Equal(t, transactions, s.story.count("slow: prepare"))
+		close(let)
+		synctest.Wait() // no time passes
+		require.Equal(t, transactions, s.story.count("slow: rollback"))
+	})
+}
+
+// A participant that is down, and whose places are all taken by Prepares that hang,
+// costs nothing: there is nothing to wake up for.
+func TestParticipantThatIsDownAndFull(t *testing.T) {
+	playWith(t, coordinator.Config{MaxInFlight: 1}, nil, func(t *testing.T, s *stage) {
+		a, let := s.actor("a"), make(chan struct{})
+		a.commit = answers(errDown)
+		pending, err := s.commits(a)
+		require.ErrorIs(t, err, coordinator.ErrCommitPending)
+		time.Sleep(time.Hour)
+		a.recast(func() { a.prepare, a.commit = hangs(let), nil })
+		_, err = s.commits(a)
+		require.ErrorIs(t, err, coordinator.ErrRolledBack)
+		time.Sleep(time.Hour) // for ever, if a timer fires again and again
+		require.ErrorIs(t, s.Commit(t.Context(), pending), coordinator.ErrCommitPending)
+		close(let)
+		time.Sleep(time.Minute)
+		require.NoError(t, s.Commit(t.Context(), pending))
 	})
 }
 
@@ -260,9 +286,11 @@ func TestHazard(t *testing.T) {
 				return other.answer(ctx, b)
 			}
 		})
-		for range 10 {
-			_, err = s.commits(a) // it answers
-			require.NoError(t, err)
+		other.err = errDown
+		for i := range 10 { // it is down, and answers again
+			other.over.Store(i%2 == 1)
+			_, err = s.commits(a)
+			require.NoError(t, errorUnless(err, coordinator.ErrCommitPending))
 		}
 		time.Sleep(never)
 		calls := o.times()

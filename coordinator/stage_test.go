@@ -182,7 +182,10 @@ func newStage(t *testing.T, config coordinator.Config, plan waltest.Plan) *stage
 	}
 	core, logs := logobserver.New(zapcore.DebugLevel)
 	s.logs = logs
-	config.Domain, config.Store, config.Logger = "test", waltest.Faulty(&toldStore{s.store, s.story}, plan), zap.New(core)
+	config.Domain, config.Store = "test", waltest.Faulty(&toldStore{s.store, s.story}, plan)
+	if config.Logger == nil {
+		config.Logger = zap.New(core)
+	}
 	dtm, err := coordinator.Open(t.Context(), config)
 	require.NoError(t, err)
 	s.DTM = dtm

@@ -27,10 +27,10 @@ written the obvious way, one db.Update each.`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
 			if output != "table" && output != "json" {
-				return fmt.Errorf("--output %q: want table or json", output)
+				return usageError{fmt.Errorf("--output %q: want table or json", output)}
 			}
 			if options.Rounds < 1 || options.Slice <= 0 {
-				return fmt.Errorf("--rounds %d and --slice %s must be positive", options.Rounds, options.Slice)
+				return usageError{fmt.Errorf("--rounds %d and --slice %s must be positive", options.Rounds, options.Slice)}
 			}
 			if quick {
 				options.Rounds, options.Slice = 3, 200*time.Millisecond

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"hash/maphash"
+	"slices"
 	"strings"
 	"testing"
 
@@ -49,16 +50,16 @@ type walk struct {
 type place struct {
 	world *world
 	visit uint32
-	print [2]uint64
+	id    [2]uint64
 }
 
 func explore(s *setting, watch func(before, after *world)) exploration {
 	k := walk{setting: s, seen: map[[2]uint64]struct{}{}, watch: watch}
 	start := newWorld(s)
-	print := start.fingerprint(nil)
-	k.seen[print] = struct{}{}
+	id := start.fingerprint(nil)
+	k.seen[id] = struct{}{}
 	k.visits = []visit{{}}
-	for level := []place{{start, 0, print}}; len(level) > 0 && k.broken == nil; {
+	for level := []place{{start, 0, id}}; len(level) > 0 && k.broken == nil; {
 		level = k.widen(level)
 	}
 	k.states = len(k.visits)
@@ -68,8 +69,8 @@ func explore(s *setting, watch func(before, after *world)) exploration {
 // widen returns the states one step beyond the level that were not seen before.
 func (k *walk) widen(level []place) (next []place) {
 	var actions []action
-	var key []byte
-	var spare *world
+	key := make([]byte, 0, 256)
+	var spare *world // a world that was seen before, for its room
 	for n, p := range level {
 		level[n].world = nil
 		var progress int
@@ -85,21 +86,21 @@ func (k *walk) widen(level []place) (next []place) {
 			if k.watch != nil {
 				k.watch(p.world, w)
 			}
-			print := w.fingerprint(key[:0])
-			if nth < progress && print == p.print {
+			id := w.fingerprint(key[:0])
+			if nth < progress && id == p.id {
 				w.violate("AC5", "something goes on for ever and changes nothing")
 			}
 			if w.broken != nil {
 				k.found(w.broken, p.visit, a)
 				return nil
 			}
-			if _, seen := k.seen[print]; seen {
+			if _, seen := k.seen[id]; seen {
 				spare = w
 				continue
 			}
-			k.seen[print] = struct{}{}
+			k.seen[id] = struct{}{}
 			k.visits = append(k.visits, visit{p.visit, a})
-			next = append(next, place{w, uint32(len(k.visits) - 1), print})
+			next = append(next, place{w, uint32(len(k.visits) - 1), id})
 		}
 		if k.broken != nil {
 			return nil
@@ -134,9 +135,7 @@ func (k *walk) found(v *violation, from uint32, last action) {
 	for ; from != 0; from = k.visits[from].from {
 		k.trace = append(k.trace, k.visits[from].by)
 	}
-	for i, j := 0, len(k.trace)-1; i < j; i, j = i+1, j-1 {
-		k.trace[i], k.trace[j] = k.trace[j], k.trace[i]
-	}
+	slices.Reverse(k.trace)
 }
 
 // story tells a trace, with what the machine did at every step.
@@ -172,7 +171,8 @@ func (w *world) fingerprint(key []byte) [2]uint64 {
 
 // encode writes down all that the future of the world depends on. Branches are
 // written in the order of what is known of them: worlds that differ only in which
-// branch has which number count once.
+// branch has which number count once. Left out is what follows from the rest:
+// whether the client was answered follows from the phase.
 func (w *world) encode(key []byte) []byte {
 	m := &w.m
 	decided := w.onDisk.decision.Valid() // then AC4 has no question left

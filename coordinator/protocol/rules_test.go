@@ -291,13 +291,15 @@ func (w *world) checkSettled() {
 		}
 		return
 	}
+	waiting := false
 	for i := range w.m.branches {
 		switch b := &w.branches[i]; b.is {
 		case amnesiac:
-			if w.m.phase != Telling {
+			// The commit is repeated until the participant finds its branch (R7).
+			if b.call != callCommit || !w.m.branches[i].Hazard {
 				w.violate("AC5", "nobody repeats the commit to a branch that is not found")
 			}
-			return
+			waiting = true
 		case prepared:
 			w.violate("AC5", "a branch stays in doubt for ever")
 		case working, refused:
@@ -307,7 +309,7 @@ func (w *world) checkSettled() {
 		default: // it has ended
 		}
 	}
-	if w.m.phase != Done {
+	if w.m.phase != Done && !waiting {
 		w.violate("AC5", "the transaction stays "+w.m.phase.String()+" for ever")
 	}
 }
