@@ -72,7 +72,7 @@ func (d *DTM) WaitRecovered(ctx context.Context) error {
 	case d.recovering.ended():
 		return nil
 	case d.ctx.Err() != nil:
-		return context.Cause(d.ctx)
+		return d.Err()
 	}
 	return fmt.Errorf("%s: %w", d.recovering.describe(d.missing()), context.Cause(ctx))
 }
@@ -220,11 +220,11 @@ func (d *DTM) presume(t *transaction) {
 // list reads what a participant has of the domain. What else it returns is none of
 // ours to judge (R10).
 func (d *DTM) list(ctx context.Context, p *participant.Registered) (l participant.Listing, err error) {
-	ctx, cancel := context.WithTimeout(ctx, d.config.CallTimeout)
-	defer cancel()
-	defer context.AfterFunc(d.ctx, cancel)()
+	call := d.callContext(ctx, time.Now().Add(d.config.CallTimeout))
+	defer call.cancel()
+	defer context.AfterFunc(ctx, call.cancel)()
 	err = guard(func() (err error) {
-		l, err = p.Lister.List(ctx, d.config.Domain)
+		l, err = p.Lister.List(call, d.config.Domain)
 		return err
 	})
 	l.Prepared = slices.DeleteFunc(slices.Clone(l.Prepared), func(b participant.Branch) bool {

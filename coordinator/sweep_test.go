@@ -514,25 +514,3 @@ func TestOrphansOfClosedCoordinator(t *testing.T) {
 	require.True(t, errors.Is(err, coordinator.ErrClosed))
 	require.NoError(t, store.Close())
 }
-
-// R10: a proof that comes late, from a participant that was restored or silent
-// perhaps, is found by the sweep.
-func TestSweepFindsProofOfOldLog(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newSite()
-		l := s.start(t, death{}, everyBank...)
-		known := l.play(t.Context(), scripts[0]).id
-		l.kill()
-		dtm := s.open(t, coordinator.Config{Participants: []participant.Participant{s.banks.Participant("bank_a")}})
-		require.NoError(t, dtm.WaitRecovered(t.Context()))
-		time.Sleep(time.Second) // fake time: the first sweep is over
-		unknown := s.late(t, dtm, "bank_a", preceding(known), 0)
-		newer := s.late(t, dtm, "bank_a", following(known), 0)
-		time.Sleep(time.Minute) // fake time: a sweep
-		require.Equal(t, participanttest.StatePrepared, s.banks.Participant("bank_a").State(unknown))
-		require.Equal(t, participanttest.StatePrepared, s.banks.Participant("bank_a").State(newer))
-		_, err := dtm.Begin(t.Context())
-		require.ErrorIs(t, err, coordinator.ErrSafeMode)
-		require.ErrorIs(t, dtm.WaitRecovered(t.Context()), coordinator.ErrSafeMode, "though all was recovered before")
-	})
-}

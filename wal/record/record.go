@@ -9,7 +9,7 @@
 //	Enlisted   lazily, one for each branch
 //	Preparing  forced, before the first Prepare (R1)
 //	Decided    forced, before the first Commit or Rollback (R1); votes and decision
-//	Heuristic  lazily, for a branch that decided alone
+//	Heuristic  forced, for a branch that decided alone or does not know its transaction
 //	Completed  lazily, after every acknowledgement and before any Forget (R1)
 //
 // Delegated takes the place of Preparing when the only branch decides (R3).
