@@ -20,13 +20,6 @@ import (
 // R1: what is told rests on what is durable; and no more is forced than DESIGN.md
 // allows. What is lazy comes with the flush.
 func TestLogBeforeTell(t *testing.T) {
-	begunWith := func(n int) string {
-		s := "log: begun"
-		for range n {
-			s += " enlisted"
-		}
-		return s
-	}
 	t.Run("commit", func(t *testing.T) {
 		play(t, func(t *testing.T, s *stage) {
 			_, err := s.commits(s.actor("a"), s.actor("b"))
@@ -81,6 +74,14 @@ func TestLogBeforeTell(t *testing.T) {
 			}, s.story.all(), "2 forced writes")
 		})
 	})
+}
+
+// begunWith is the beginning of what a transaction's first forced write holds.
+func begunWith(branches int) string { return "log: begun" + strings.Repeat(" enlisted", branches) }
+
+// R1: what no participant depends on is decided lazily; read-only branches leave
+// after phase one.
+func TestLazyDecisions(t *testing.T) {
 	t.Run("nothing enlisted", func(t *testing.T) {
 		play(t, func(t *testing.T, s *stage) {
 			_, err := s.commits()
@@ -395,6 +396,33 @@ func TestTheDecisionIsWrittenOnce(t *testing.T) {
 		require.NoError(t, s.Commit(t.Context(), id))
 		require.ErrorIs(t, s.Rollback(t.Context(), id), coordinator.ErrCommitted)
 	})
+}
+
+// Asked many times at once, each participant is asked and told once, and each
+// caller gets the answer.
+func TestCommitConcurrently(t *testing.T) {
+	for name, refuse := range map[string]bool{"commit": false, "rollback": true} {
+		t.Run(name, func(t *testing.T) {
+			play(t, func(t *testing.T, s *stage) {
+				a, b := s.actor("a"), s.actor("b")
+				if refuse {
+					b.prepare = says(participant.VoteRefused, nil)
+				}
+				id, done := s.begin(a, b), make(chan error)
+				for range 10 {
+					go func() { done <- s.Commit(t.Context(), id) }()
+				}
+				for range 10 {
+					require.Equal(t, refuse, errors.Is(<-done, coordinator.ErrRolledBack))
+				}
+				for _, name := range []string{"a", "b"} {
+					require.LessOrEqual(t, s.story.count(name+": prepare"), 1)
+					require.Equal(t, 1, s.story.count(name+": commit")+s.story.count(name+": rollback"))
+				}
+				require.Equal(t, []string{"begun enlisted enlisted preparing", "decided"}, s.story.of("log"))
+			})
+		})
+	}
 }
 
 func TestUnknownIDs(t *testing.T) {

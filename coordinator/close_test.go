@@ -125,28 +125,60 @@ func TestCloseWithParticipantThatHangs(t *testing.T) {
 	})
 }
 
-// A disk that hangs holds Close up no longer than its context.
+// R1: also what is still on its way to the disk when Close comes is decided, and
+// told.
+func TestCloseWaitsForDecisions(t *testing.T) {
+	slowLog := func(c waltest.Call) waltest.Fault {
+		if c.Op == waltest.OpAppend {
+			time.Sleep(time.Second)
+		}
+		return waltest.Fault{}
+	}
+	playWith(t, coordinator.Config{}, slowLog, func(t *testing.T, s *stage) {
+		a := s.actor("a")
+		id := s.begin(a)
+		done := make(chan error, 1)
+		go func() { done <- s.Commit(context.Background(), id) }()
+		synctest.Wait() // the list is being sealed
+		require.NoError(t, s.Close(t.Context()))
+		require.ErrorIs(t, <-done, coordinator.ErrRolledBack)
+		require.Equal(t, []string{"rollback"}, s.story.of("a"))
+	})
+}
+
+// A disk that hangs holds Close up no longer than its context; then calls under way
+// end as well.
 func TestCloseWithStoreThatHangs(t *testing.T) {
-	let, hung := make(chan struct{}), 0
 	synctest.Test(t, func(t *testing.T) {
-		let = make(chan struct{})
+		let, hung := make(chan struct{}), make(chan struct{}, 1)
 		s := newStage(t, coordinator.Config{}, func(c waltest.Call) waltest.Fault {
-			if c.Op == waltest.OpAppend && c.N > 1 {
-				hung++
+			if c.Op == waltest.OpAppend && c.N > 3 {
+				select {
+				case hung <- struct{}{}:
+				default:
+				}
 				<-let
 			}
 			return waltest.Fault{}
 		})
+		b, ended := s.actor("b"), make(chan time.Time, 1)
+		b.commit = func(ctx context.Context, _ participant.Branch) error {
+			<-ctx.Done()
+			ended <- time.Now()
+			return ctx.Err()
+		}
+		_, err := s.commits(b)
+		require.ErrorIs(t, err, coordinator.ErrCommitPending)
 		id := s.begin(s.actor("a"))
 		done := make(chan error, 1)
 		go func() { done <- s.Commit(context.Background(), id) }()
-		synctest.Wait()
-		require.Equal(t, 1, hung)
+		<-hung
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		start := time.Now()
 		require.ErrorIs(t, s.Close(ctx), context.DeadlineExceeded)
 		require.Equal(t, time.Second, time.Since(start))
+		require.Equal(t, start.Add(time.Second), <-ended)
 		synctest.Wait()
 		require.Empty(t, done, "nobody knows the decision")
 		close(let)

@@ -82,12 +82,8 @@ func (c *callContext) Value(key any) any {
 	c.mu.Lock()
 	inner := c.inner
 	c.mu.Unlock()
-	switch {
-	case inner != nil:
+	if inner != nil {
 		return inner.Value(key)
-	case c.Err() != nil:
-		return c.real().Value(key) // context.Cause asks for why it has ended
-	default:
-		return c.parent.Value(key)
 	}
+	return c.parent.Value(key)
 }

@@ -179,7 +179,7 @@ func (d *DTM) settle(t *transaction) (decided bool) {
 // may ask for the transaction.
 func (d *DTM) reportDecision(t *transaction) {
 	t.mu.Lock()
-	decided, rolledBack := t.machine.Decided(), t.rolledBack()
+	decided := t.machine.Decided()
 	t.mu.Unlock()
 	d.config.Trace.decided(t.id, decided.Decision, decided.Cause)
 	took, level := time.Since(t.begun.At), zap.DebugLevel
@@ -195,7 +195,9 @@ func (d *DTM) reportDecision(t *transaction) {
 		fields = append(fields, zap.String("name", name))
 	}
 	if decided.Decision == record.DecisionRollback {
-		fields = append(fields, zap.Error(rolledBack))
+		t.mu.Lock()
+		fields = append(fields, zap.Error(t.rolledBack()))
+		t.mu.Unlock()
 	}
 	ce.Write(fields...)
 }

@@ -194,10 +194,10 @@ func (d *DTM) beginNew(o beginOptions) (*transaction, error) {
 		d.open.Add(-1)
 		return nil, err
 	}
+	d.table.put(t) // before the timer: what is to end must be there
 	t.mu.Lock()
 	t.timer = time.AfterFunc(o.timeout, func() { d.expire(t) })
 	t.mu.Unlock()
-	d.table.put(t)
 	d.config.Trace.begun(id)
 	return t, nil
 }

@@ -18,8 +18,8 @@ type Info struct {
 	// Name, Owner and RequestID are what Begin was given.
 	Name, Owner, RequestID string
 	Begun                  time.Time
-	// Deadline is when it times out unless it is decided; zero for one that a
-	// former coordinator began.
+	// Deadline is when it times out unless it is decided; zero for one that has
+	// ended, or that a former coordinator began.
 	Deadline time.Time
 	Phase    protocol.Phase
 	Decision record.Decision
@@ -44,8 +44,9 @@ type BranchInfo struct {
 	// Missing says that nobody has registered the participant.
 	Missing bool
 	// Attempts counts how often the decision was told in this run; LastError is
-	// what the last call returned, and NextRetry when the next is due; zero if
-	// none is.
+	// what the last call returned, and NextRetry when the next is due, unless the
+	// participant is down and another branch's turn is first; zero if none is. They
+	// are not kept once the transaction has ended.
 	Attempts  int
 	LastError string
 	NextRetry time.Time

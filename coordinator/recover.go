@@ -220,11 +220,11 @@ func (d *DTM) presume(t *transaction) {
 // list reads what a participant has of the domain. What else it returns is none of
 // ours to judge (R10).
 func (d *DTM) list(ctx context.Context, p *participant.Registered) (l participant.Listing, err error) {
-	call := d.callContext(ctx, time.Now().Add(d.config.CallTimeout))
-	defer call.cancel()
-	defer context.AfterFunc(ctx, call.cancel)()
+	ctx, cancel := context.WithTimeout(ctx, d.config.CallTimeout)
+	defer cancel()
+	defer d.whenEnded(cancel)()
 	err = guard(func() (err error) {
-		l, err = p.Lister.List(call, d.config.Domain)
+		l, err = p.Lister.List(ctx, d.config.Domain)
 		return err
 	})
 	l.Prepared = slices.DeleteFunc(slices.Clone(l.Prepared), func(b participant.Branch) bool {
@@ -232,6 +232,9 @@ func (d *DTM) list(ctx context.Context, p *participant.Registered) (l participan
 	})
 	return l, err
 }
+
+// whenEnded calls fn when the coordinator ends, unless it is stopped before.
+func (d *DTM) whenEnded(fn func()) (stop func() bool) { return context.AfterFunc(d.ctx, fn) }
 
 // examine looks in a participant's list for a proof that the log is older than
 // what the participant saw.

@@ -14,6 +14,7 @@ import (
 	"github.com/assent-tm/assent/coordinator"
 	"github.com/assent-tm/assent/participant"
 	"github.com/assent-tm/assent/participant/participanttest"
+	"github.com/assent-tm/assent/recovery"
 	"github.com/assent-tm/assent/wal"
 	"github.com/assent-tm/assent/wal/record"
 )
@@ -388,5 +389,56 @@ func TestRecoveryOfManyIsConcurrent(t *testing.T) {
 		}
 		t.Log(appends, "appends")
 		require.Less(t, appends, 2*each/20)
+	})
+}
+
+// R12: what recovery found is always accepted, and takes nothing from the limits of
+// new work.
+func TestInheritedDoesNotCountAgainstLimits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const each = 20
+		s := newSite()
+		l := s.start(t, death{}, everyBank...)
+		var ids []participant.TxID
+		for range each {
+			ids = append(ids, l.leave(t, record.DecisionCommit, "bank_a", "bank_b"))
+		}
+		for range each {
+			ids = append(ids, l.leave(t, undecided, "bank_b", "bank_c"))
+		}
+		l.kill()
+		var down atomic.Bool
+		down.Store(true)
+		tell := func(participant.Branch) error {
+			if down.Load() {
+				return errUnreachable
+			}
+			return nil
+		}
+		var banks []participant.Participant
+		for _, name := range everyBank {
+			banks = append(banks, &hooked{Memory: s.banks.Participant(name), commit: tell, rollback: tell})
+		}
+		var found recovery.Plan
+		dtm := s.open(t, coordinator.Config{
+			Participants: banks, MaxOpen: 1, MaxUndelivered: 1, MaxInFlight: 1,
+			Trace: &coordinator.Trace{Inherited: func(plan recovery.Plan) { found = plan }},
+		})
+		require.Len(t, found.Resend, each)
+		require.Len(t, found.RollBack, each)
+		time.Sleep(time.Minute) // fake time
+		id, err := dtm.Begin(t.Context())
+		require.NoError(t, err, "none of them is new work")
+		require.ErrorIs(t, dtm.Enlist(t.Context(), id, banks[0]), coordinator.ErrLimit)
+		down.Store(false)
+		require.NoError(t, dtm.WaitRecovered(t.Context()))
+		for i, id := range ids {
+			info, err := dtm.Get(t.Context(), id)
+			require.NoError(t, err)
+			require.Equal(t, i < each, info.Outcome == participant.OutcomeCommitted, "%s", info.Outcome)
+		}
+		require.NoError(t, dtm.Enlist(t.Context(), id, banks[0]))
+		_, err = dtm.Begin(t.Context())
+		require.ErrorIs(t, err, coordinator.ErrLimit, "nor did they make room")
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/bits"
 	"slices"
 	"time"
 
@@ -23,6 +24,8 @@ type sweeper struct {
 	p *participant.Registered
 	// known are the orphans of the last sweep, as many as the participant lists.
 	known map[participant.XID]sweptOrphan
+	// failures counts the sweeps in a row that could not read the list.
+	failures int
 }
 
 // sweptOrphan is what was done about an orphan.
@@ -34,9 +37,12 @@ type sweptOrphan struct {
 func (s *sweeper) sweep() {
 	orphans, err := s.d.findOrphans(s.d.ctx, s.p)
 	if err != nil {
-		s.d.logger.Debug("sweep could not read a participant", zap.String("participant", s.p.Name()), zap.Error(err))
+		if s.failures++; bits.OnesCount(uint(s.failures)) == 1 && s.d.ctx.Err() == nil { // ever rarer
+			s.d.logger.Warn("sweep for orphans could not read a participant", zap.Int("sweeps", s.failures), zap.Error(err))
+		}
 		return
 	}
+	s.failures = 0
 	known := make(map[participant.XID]sweptOrphan, len(orphans))
 	for _, o := range orphans {
 		xid := o.Branch.XID()

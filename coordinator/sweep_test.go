@@ -3,6 +3,7 @@ package coordinator_test
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -513,4 +514,86 @@ func TestOrphansOfClosedCoordinator(t *testing.T) {
 	_, err = dtm.Orphans(t.Context())
 	require.True(t, errors.Is(err, coordinator.ErrClosed))
 	require.NoError(t, store.Close())
+}
+
+// R9, R10: on a shared store the terms of coordinators that live are not ours.
+func TestOtherCoordinatorsBranchesAreLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite()
+		answer, ended := make(chan struct{}), make(chan error, 1)
+		a := s.banks.Participant("bank_a")
+		b := &slowVoter{Memory: s.banks.Participant("bank_b"), answer: answer}
+		first := s.open(t, coordinator.Config{Participants: []participant.Participant{a, b}, Timeout: 24 * time.Hour, CallTimeout: 5 * time.Minute})
+		id, err := first.Begin(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, first.Enlist(t.Context(), id, a))
+		require.NoError(t, first.Enlist(t.Context(), id, b))
+		go func() { ended <- first.Commit(context.Background(), id) }()
+		synctest.Wait()
+		require.Equal(t, participanttest.StatePrepared, s.state("bank_a", id, 0))
+
+		second := s.open(t, coordinator.Config{Participants: []participant.Participant{a}})
+		require.NoError(t, second.WaitRecovered(t.Context()))
+		time.Sleep(3 * time.Minute) // fake time: sweeps
+		orphans, err := second.Orphans(t.Context())
+		require.NoError(t, err)
+		require.Len(t, orphans, 1)
+		require.Equal(t, recovery.ForeignTerm, orphans[0].Verdict)
+		_, err = second.Get(t.Context(), id)
+		require.ErrorIs(t, err, coordinator.ErrNotFound)
+		_, err = second.Begin(t.Context())
+		require.NoError(t, err, "a foreign id proves nothing")
+		close(answer)
+		require.NoError(t, <-ended)
+	})
+}
+
+// R10: sweeps in the midst of live work find no orphan, ever.
+func TestSweepsAmongLiveWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite()
+		var seen sightings
+		var lists atomic.Int32
+		pause := func() { time.Sleep(rand.N(3 * time.Millisecond)) } // fake time
+		var banks []participant.Participant
+		for _, name := range everyBank {
+			step := func(participant.Branch) error {
+				pause()
+				return nil
+			}
+			banks = append(banks, &hooked{
+				Memory: s.banks.Participant(name), prepare: step, commit: step, rollback: step, listed: pause,
+				list: func(context.Context, int) error {
+					lists.Add(1)
+					pause()
+					return nil
+				},
+			})
+		}
+		dtm := s.open(t, coordinator.Config{Participants: banks, SweepInterval: time.Millisecond, Trace: seen.trace()})
+		var clients sync.WaitGroup
+		for i := range 20 {
+			clients.Go(func() {
+				for range 20 {
+					id, err := dtm.Begin(t.Context())
+					require.NoError(t, err)
+					for n, bank := range banks {
+						data := work
+						if i%5 == 0 && n == 1 {
+							data = participanttest.DataRefuse
+						}
+						require.NoError(t, dtm.Enlist(t.Context(), id, bank, coordinator.WithData([]byte(data))))
+					}
+					if err = dtm.Commit(t.Context(), id); i%5 == 0 {
+						require.ErrorIs(t, err, coordinator.ErrRolledBack)
+					} else {
+						require.NoError(t, err)
+					}
+				}
+			})
+		}
+		clients.Wait()
+		require.Zero(t, len(seen.seen), "orphans")
+		require.Greater(t, lists.Load(), int32(50))
+	})
 }

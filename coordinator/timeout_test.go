@@ -14,6 +14,7 @@ import (
 	"github.com/assent-tm/assent/coordinator"
 	"github.com/assent-tm/assent/participant"
 	"github.com/assent-tm/assent/wal/record"
+	"github.com/assent-tm/assent/wal/waltest"
 )
 
 // hangs returns a Prepare that ignores its context and votes prepared once let is
@@ -52,24 +53,32 @@ func TestPrepareTimeout(t *testing.T) {
 	})
 }
 
-// The rollback after a refusal does not wait for slow votes either, and cancels
-// them.
+// A refusal cancels the other Prepares at once, not when it is durable, and the
+// rollback does not wait for their time to pass.
 func TestRefusalCancelsOtherPrepares(t *testing.T) {
-	play(t, func(t *testing.T, s *stage) {
-		a, b, asked := s.actor("a"), s.actor("b"), make(chan struct{})
+	slowLog := func(c waltest.Call) waltest.Fault {
+		if c.Op == waltest.OpAppend {
+			time.Sleep(time.Second)
+		}
+		return waltest.Fault{}
+	}
+	playWith(t, coordinator.Config{}, slowLog, func(t *testing.T, s *stage) {
+		a, b, asked := s.actor("a"), s.actor("b"), make(chan time.Time, 1)
 		a.prepare = func(ctx context.Context, _ participant.Branch) (participant.Vote, error) {
-			close(asked)
+			asked <- time.Now()
 			<-ctx.Done()
+			asked <- time.Now()
 			return 0, context.Cause(ctx)
 		}
 		b.prepare = func(context.Context, participant.Branch) (participant.Vote, error) {
-			<-asked
+			require.Equal(t, time.Now(), <-asked)
 			return participant.VoteRefused, nil
 		}
 		start := time.Now()
 		_, err := s.commits(a, b)
 		require.ErrorIs(t, err, coordinator.ErrRolledBack)
-		require.Zero(t, time.Since(start))
+		require.Equal(t, start.Add(time.Second), <-asked)
+		require.Equal(t, 2*time.Second, time.Since(start), "2 forced writes")
 		require.Equal(t, []string{"prepare", "prepare returned", "rollback"}, s.story.of("a"))
 	})
 }
@@ -192,11 +201,11 @@ func TestContextThatEndsBeforeTheDecision(t *testing.T) {
 		close(let)
 
 		// One that has ended already asks for a rollback at once.
-		c := s.actor("c")
+		c := s.soloist("c")
 		id = s.begin(c)
 		require.ErrorIs(t, s.Commit(ctx, id), coordinator.ErrRolledBack)
 		synctest.Wait()
-		require.Equal(t, []string{"rollback"}, s.story.of("c"))
+		require.Equal(t, []string{"rollback"}, s.story.of("c"), "it would have committed at once")
 
 		// But not of a transaction that is decided.
 		id, err := s.commits(c)
@@ -266,8 +275,10 @@ func TestContextOfCalls(t *testing.T) {
 			require.Equal(t, "value", child.Value(valueKey{}))
 			require.NoError(t, child.Err())
 		}
+		var prepared context.Context
 		a.prepare = func(ctx context.Context, _ participant.Branch) (participant.Vote, error) {
 			check(ctx)
+			prepared = ctx
 			return participant.VotePrepared, nil
 		}
 		ctx, cancel := context.WithCancel(context.WithValue(t.Context(), valueKey{}, "value"))
@@ -285,6 +296,7 @@ func TestContextOfCalls(t *testing.T) {
 		time.Sleep(time.Minute)
 		require.NoError(t, s.Commit(t.Context(), id))
 		require.Equal(t, 3, s.story.count("a: commit"))
+		require.ErrorIs(t, prepared.Err(), context.Canceled, "it is let go of with the decision")
 
 		// CommitOnePhase and Rollback.
 		solo := s.soloist("solo")
