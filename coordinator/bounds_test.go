@@ -91,7 +91,7 @@ func TestDecidedTransactionsAreLetGo(t *testing.T) {
 		require.Empty(t, d.table.shard(id).live)
 		require.NotSame(t, tx, d.table.get(id))
 		e := d.endpoint("a")
-		require.Zero(t, e.undelivered+e.inFlight+e.driving+e.telling+len(e.ready)+len(e.prepares)+len(e.held)+len(e.retries))
+		require.Zero(t, e.undelivered+e.inFlight+int(e.driving.Load())+e.telling+len(e.ready)+len(e.prepares)+len(e.held)+len(e.retries))
 	})
 }
 

@@ -99,7 +99,7 @@ func (c *Config) validate() error {
 			*d = byDefault
 		}
 		if *d < 0 {
-			return fmt.Errorf("Config.%s is negative", name)
+			return fmt.Errorf("field %s of Config is negative", name)
 		}
 		return nil
 	}
@@ -108,7 +108,7 @@ func (c *Config) validate() error {
 			*n = byDefault
 		}
 		if *n < 0 {
-			return fmt.Errorf("Config.%s is negative", name)
+			return fmt.Errorf("field %s of Config is negative", name)
 		}
 		return nil
 	}

@@ -21,6 +21,8 @@ import (
 // A forced append is waited for in the calling goroutine; participants are called
 // in goroutines of their endpoints, never in this one, so that a participant that
 // hangs holds up nobody.
+//
+//nolint:contextcheck // what follows from an event ends with the coordinator, not with the caller (R6)
 func (d *DTM) drive(t *transaction, ev protocol.Event) error {
 	for ev.Kind != 0 {
 		next, err := d.step(t, ev)
@@ -34,8 +36,9 @@ func (d *DTM) drive(t *transaction, ev protocol.Event) error {
 
 // step feeds in one event and returns the next one, if it is known already.
 func (d *DTM) step(t *transaction, ev protocol.Event) (next protocol.Event, err error) {
+	var room [2]*wal.Batch // no step appends more often
 	t.mu.Lock()
-	effects, batches, err := d.advance(t, ev)
+	effects, batches, err := d.advance(t, ev, room[:0])
 	decided := d.settle(t)
 	presumed, done := t.machine.Presumed(), t.machine.Phase() == protocol.Done
 	t.mu.Unlock()
@@ -45,19 +48,21 @@ func (d *DTM) step(t *transaction, ev protocol.Event) (next protocol.Event, err 
 	if decided {
 		d.reportDecision(t)
 	}
-	for i, effect := range effects {
+	for _, effect := range effects {
 		if effect.Kind != protocol.EffectAppend {
 			d.carryOut(t, effect, presumed)
 			continue
 		}
+		batch := batches[0]
+		batches = batches[1:]
 		kind := effect.Records[len(effect.Records)-1].Kind()
 		if !d.forced(effect) {
 			if kind == record.KindCompleted {
-				d.completions.add(t, batches[i])
+				d.completions.add(t, batch)
 			}
 			continue
 		}
-		result := d.result(t, batches[i])
+		result := d.result(t, batch)
 		next = protocol.Appended(kind, result)
 		if result != protocol.Durable {
 			return next, nil // R5: what would follow depends on it
@@ -73,11 +78,12 @@ func (d *DTM) step(t *transaction, ev protocol.Event) (next protocol.Event, err 
 }
 
 // advance moves the machine and hands its records to the log: under the mutex, so
-// that the log has a transaction's records in the order of its steps. Called with
-// the transaction's mutex held.
-func (d *DTM) advance(t *transaction, ev protocol.Event) ([]protocol.Effect, []*wal.Batch, error) {
+// that the log has a transaction's records in the order of its steps. It adds one
+// batch for each append among the effects. Called with the transaction's mutex
+// held.
+func (d *DTM) advance(t *transaction, ev protocol.Event, batches []*wal.Batch) ([]protocol.Effect, []*wal.Batch, error) {
 	if ev.Kind == protocol.EventEnlist {
-		return d.advanceEnlist(t, ev)
+		return d.advanceEnlist(t, ev, batches)
 	}
 	if ev.Kind != protocol.EventAppended && d.logFailed() {
 		// R5: nothing is decided any more; that includes what would be decided lazily.
@@ -87,15 +93,15 @@ func (d *DTM) advance(t *transaction, ev protocol.Event) ([]protocol.Effect, []*
 		}
 	}
 	effects, err := t.machine.Step(ev)
-	batches := make([]*wal.Batch, len(effects))
-	for i, effect := range effects {
+	for _, effect := range effects {
 		if effect.Kind != protocol.EffectAppend {
 			continue
 		}
-		var refused error
-		if batches[i], refused = d.append(t, effect); refused != nil {
+		batch, refused := d.append(t, effect)
+		if refused != nil {
 			t.failure = refused
 		}
+		batches = append(batches, batch)
 	}
 	return effects, batches, err
 }

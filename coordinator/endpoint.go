@@ -2,12 +2,12 @@ package coordinator
 
 import (
 	"container/heap"
-	"context"
 	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -30,6 +30,8 @@ type call struct {
 	queued   bool         // a Prepare that waits; guarded by endpoint.mu
 	attempts int
 	retryAt  time.Time
+	vote     participant.Vote // what the call under way returns
+	err      error
 }
 
 // endpoint is the way to one participant: a queue of its own, so that one that is
@@ -48,7 +50,7 @@ type endpoint struct {
 
 	inFlight    int
 	telling     int           // of those in flight, calls that tell a decision
-	driving     int           // in flight, or returned and what came of it is being driven
+	driving     atomic.Int64  // in flight, or returned and what came of it is being driven
 	idled       chan struct{} // closed when driving is 0; nil if nobody waits for that
 	prepares    []*call
 	withdrawn   int     // of prepares, those that are not to be made any more
@@ -100,7 +102,7 @@ func (e *endpoint) withdraw(c *call) {
 
 // notAsked tells the transaction that there will be no vote.
 func (e *endpoint) notAsked(c *call) {
-	e.d.decideBy(c.t, e.d.vote(c, 0, fmt.Errorf("not asked to prepare: %w", context.Cause(c.ctx))))
+	e.d.decideBy(c.t, e.d.vote(c, 0, fmt.Errorf("not asked to prepare: %w", c.ctx.Err())))
 }
 
 // tell queues a call that tells a branch its decision; it is made until the
@@ -217,7 +219,7 @@ func pop(queue *[]*call) *call {
 
 func (e *endpoint) start(c *call) {
 	e.inFlight++
-	e.driving++
+	e.driving.Add(1)
 	if c.verb != protocol.EffectPrepare {
 		e.telling++
 	}
@@ -225,25 +227,36 @@ func (e *endpoint) start(c *call) {
 	go e.run(c, e.registered)
 }
 
-// run makes the call and drives what came of it. Deferred, so that a participant
-// that ends its goroutine (runtime.Goexit) gives an unknown answer like one that
-// panics.
+// run makes the call. What comes of it is driven by a deferred function, so that a
+// participant that ends its goroutine (runtime.Goexit) gives an unknown answer like
+// one that panics.
+//
+//nolint:contextcheck // participants get a context of their own, not the caller's (R6)
 func (e *endpoint) run(c *call, p *participant.Registered) {
 	defer e.d.goroutines.Done()
-	defer e.drove()
-	vote, err := participant.Vote(0), errExited
-	defer func() {
-		if err := e.d.drive(c.t, e.returned(c, vote, err)); err != nil {
-			e.d.logger.Error("transaction refused an answer", zap.Stringer("tx", c.t.id), zap.Error(err))
-		}
-	}()
+	c.vote, c.err = 0, errExited
+	defer e.ran(c)
 	if c.verb == protocol.EffectPrepare {
-		vote, err = e.callPrepare(c, p)
+		c.vote, c.err = e.callPrepare(c, p)
 	} else {
-		err = e.callTell(c, p)
+		c.err = e.callTell(c, p)
 	}
+}
+
+// ran drives what came of a call.
+func (e *endpoint) ran(c *call) {
+	defer e.drove()
+	if c.err != nil {
+		e.reportPanic(c)
+	}
+	if err := e.d.drive(c.t, e.returned(c)); err != nil {
+		e.d.logger.Error("transaction refused an answer", zap.Stringer("tx", c.t.id), zap.Error(err))
+	}
+}
+
+func (e *endpoint) reportPanic(c *call) {
 	var panicked *panicError
-	if errors.As(err, &panicked) {
+	if errors.As(c.err, &panicked) {
 		e.d.logger.Error("participant panicked", zap.String("participant", e.name), zap.Stringer("tx", c.t.id),
 			zap.Any("panic", panicked.value), zap.ByteString("stack", panicked.stack))
 	}
@@ -253,9 +266,12 @@ var errExited = errors.New("participant ended the goroutine that called it")
 
 // drove notes that one call less is being driven.
 func (e *endpoint) drove() {
+	if e.driving.Add(-1) > 0 {
+		return
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.driving--; e.driving == 0 && e.idled != nil {
+	if e.idled != nil && e.driving.Load() == 0 {
 		close(e.idled)
 		e.idled = nil
 	}
@@ -267,8 +283,11 @@ func (e *endpoint) drove() {
 func (e *endpoint) idle() <-chan struct{} {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.driving > 0 && e.idled == nil {
+	if e.idled == nil {
 		e.idled = make(chan struct{})
+	}
+	if e.driving.Load() == 0 { // read last: whoever takes it to 0 later sees the channel
+		return nil
 	}
 	return e.idled
 }
@@ -316,18 +335,19 @@ func (e *endpoint) stop() {
 
 // returned gives the call's place up and returns the event that came of it; none
 // if it has to be made again.
-func (e *endpoint) returned(c *call, vote participant.Vote, err error) protocol.Event {
+func (e *endpoint) returned(c *call) protocol.Event {
 	if c.verb == protocol.EffectPrepare {
 		// That a Prepare failed does not make the participant one that is down: its
 		// context may have ended because another branch refused.
-		e.leave(c, err == nil || vote == participant.VoteRefused, false, false)
-		return e.d.vote(c, vote, err)
+		ev := e.d.vote(c, c.vote, c.err)
+		e.leave(c, c.err == nil || c.vote == participant.VoteRefused, false, false)
+		return ev
 	}
-	ev, again := e.d.answer(c, err)
+	ev, again := e.d.answer(c, c.err)
 	answered := ev.Kind != 0
 	c.hazard = c.hazard || ev.Kind == protocol.EventHazard
-	e.noteAttempt(c, err, again)
-	e.leave(c, answered, !answered, again)
+	e.noteAttempt(c, c.err, again)
+	e.leave(c, answered, !answered, again) // from here on another goroutine may have c
 	return ev
 }
 

@@ -143,7 +143,7 @@ func (t *transaction) hasBranch(name string) bool {
 // advanceEnlist takes a branch into the machine and the log, or leaves everything
 // as it was: a branch that the log does not have would be lost in a crash. Called
 // with the transaction's mutex held.
-func (d *DTM) advanceEnlist(t *transaction, ev protocol.Event) ([]protocol.Effect, []*wal.Batch, error) {
+func (d *DTM) advanceEnlist(t *transaction, ev protocol.Event, batches []*wal.Batch) ([]protocol.Effect, []*wal.Batch, error) {
 	if t.machine.Phase() == protocol.Active && t.hasBranch(ev.Participant) {
 		return nil, nil, errEnlisted
 	}
@@ -158,7 +158,7 @@ func (d *DTM) advanceEnlist(t *transaction, ev protocol.Event) ([]protocol.Effec
 		return nil, nil, err
 	}
 	t.branches = append(t.branches, branch{endpoint: d.endpoint(ev.Participant), data: ev.Data})
-	return effects, []*wal.Batch{batch}, nil
+	return effects, append(batches, batch), nil
 }
 
 // Register adds a participant. Branches that recovery found for its name and

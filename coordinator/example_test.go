@@ -19,14 +19,14 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 
 	ctx := context.Background()
 	store, err := bolt.Open(filepath.Join(dir, "assent.db"), nil)
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer store.Close()
+	defer func() { _ = store.Close() }()
 	prepare := func(context.Context, participant.TxID) (bool, error) { return true, nil }
 	finish := func(context.Context, participant.TxID) error { return nil }
 	bankA := participant.Func("bank_a", prepare, finish, finish)
@@ -35,7 +35,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer dtm.Close(ctx)
+	defer func() { _ = dtm.Close(ctx) }()
 
 	err = dtm.Run(ctx, func(ctx context.Context, tx *coordinator.Tx) error {
 		if _, err := tx.Enlist(ctx, bankA, nil); err != nil {

@@ -372,7 +372,8 @@ func TestConfig(t *testing.T) {
 		"MaxOpen":     {Domain: "test", Store: store, MaxOpen: -1},
 	} {
 		_, err := coordinator.Open(t.Context(), config)
-		require.ErrorContains(t, err, "Config."+field)
+		require.ErrorContains(t, err, field)
+		require.ErrorContains(t, err, "Config")
 	}
 	a, s := &actor{name: "a"}, &story{}
 	_, err := coordinator.Open(t.Context(), coordinator.Config{Domain: "test", Store: store, Participants: []participant.Participant{a, &actor{name: "a"}}})

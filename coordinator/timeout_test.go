@@ -142,7 +142,7 @@ func TestTransactionTimeout(t *testing.T) {
 		id := s.beginWith([]coordinator.BeginOption{coordinator.WithTimeout(5 * time.Second)}, a)
 		time.Sleep(5*time.Second - 1)
 		require.Empty(t, s.story.of("a"))
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		require.Equal(t, []string{"rollback"}, s.story.of("a"))
 		var rolledBack *coordinator.RolledBackError
@@ -364,7 +364,7 @@ func TestPanics(t *testing.T) {
 				a.commit, b.commit = a.rollback, nil
 				a.forget = func(context.Context, []participant.Branch) error { return once() }
 
-				id, err := s.commits(a, b)
+				_, err := s.commits(a, b)
 				var rolledBack *coordinator.RolledBackError
 				require.ErrorAs(t, err, &rolledBack)
 				require.Equal(t, record.CauseUnknownVote, rolledBack.Cause)
@@ -376,8 +376,7 @@ func TestPanics(t *testing.T) {
 				time.Sleep(time.Minute) // and forgotten
 
 				dies.Store(true)
-				id = s.begin(a, b)
-				require.NoError(t, s.Rollback(t.Context(), id))
+				require.NoError(t, s.Rollback(t.Context(), s.begin(a, b)))
 				time.Sleep(time.Minute)
 				require.Equal(t, 3, s.story.count("a: rollback"), "told again")
 

@@ -178,7 +178,7 @@ func TestR10EveryTermStaysListed(t *testing.T) {
 		require.Equal(t, opened, listed)
 	}
 	store := memory.Open()
-	defer store.Close()
+	defer func() { require.NoError(t, store.Close()) }()
 	orphans, _, err := store.Orphans(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, opened[300:], orphans)
@@ -400,7 +400,7 @@ func TestDamageIsFound(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := memory.Clone().Open()
-			defer store.Close()
+			defer func() { require.NoError(t, store.Close()) }()
 			log, _, err := wal.Open(t.Context(), misread{store, c.damage}, config)
 			require.ErrorIs(t, err, c.want)
 			if err == nil {
@@ -446,7 +446,7 @@ func FuzzOpen(f *testing.F) {
 		memory := waltest.NewMemory()
 		memory.Random = func() uint32 { return 1 }
 		store := memory.Open()
-		defer store.Close()
+		defer func() { require.NoError(t, store.Close()) }()
 		stream, err := store.Open(t.Context(), "by hand")
 		require.NoError(t, err)
 		if len(segment) > 0 {

@@ -52,7 +52,6 @@ type segments struct {
 	drop      []uint64
 	forgotten []participant.TxID
 	data      []byte // the sealed segment
-	body      []byte // all of data but the header
 }
 
 // segment is what is known of a segment that the store holds.

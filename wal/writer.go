@@ -112,7 +112,7 @@ func (l *Log) commit(q *queue) bool {
 		// Nothing was sent to the store, but what is to be dropped can't be
 		// carried: the records of a transaction contradict each other.
 		l.fail(err)
-		q.batch.finish(fmt.Errorf("%w: %v", ErrPoisoned, err))
+		q.batch.finish(fmt.Errorf("%w: %s", ErrPoisoned, err.Error()))
 		return false
 	}
 	if err = l.write(l.ctx); err != nil {
@@ -147,7 +147,7 @@ func (l *Log) write(ctx context.Context) error {
 		case errors.Is(err, ErrFenced):
 			// The cause is text only: what Is ErrFenced was not written, and of the
 			// earlier attempts that is not known.
-			return fmt.Errorf("append segment %d to log term %s: %w: %v", seq, l.Term(), ErrUnknown, err)
+			return fmt.Errorf("append segment %d to log term %s: %w: %s", seq, l.Term(), ErrUnknown, err.Error())
 		case !errors.Is(err, ErrRepeat) || !sleep(ctx, pause):
 			return fmt.Errorf("append segment %d to log term %s: %w: %w", seq, l.Term(), ErrUnknown, err)
 		}
@@ -209,7 +209,7 @@ func (l *Log) recycle(q *queue) {
 
 // fail poisons the log (R5): whatever waits was not written, and nothing will be.
 func (l *Log) fail(cause error) {
-	refused := fmt.Errorf("%w: %v", ErrPoisoned, cause)
+	refused := fmt.Errorf("%w: %s", ErrPoisoned, cause.Error())
 	if errors.Is(cause, ErrFenced) {
 		refused = cause
 	}

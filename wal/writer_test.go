@@ -379,7 +379,7 @@ func TestR5WhatAFailedWriteTells(t *testing.T) {
 func requireOnly(t *testing.T, want, err error) {
 	t.Helper()
 	for _, answer := range []error{wal.ErrUnknown, wal.ErrFenced, wal.ErrPoisoned} {
-		require.Equal(t, answer == want, errors.Is(err, answer), "%v: %v", answer, err)
+		require.Equal(t, errors.Is(want, answer), errors.Is(err, answer), "%v: %v", answer, err)
 	}
 }
 

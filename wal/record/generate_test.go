@@ -56,7 +56,8 @@ func genAttributes(t *rapid.T) record.Attributes {
 }
 
 func genNumber(t *rapid.T) int { return rapid.IntRange(0, participant.MaxBranches-1).Draw(t, "number") }
-func genBy(t *rapid.T) int     { return rapid.IntRange(-1, participant.MaxBranches-1).Draw(t, "by") }
+
+func genBy(t *rapid.T) int { return rapid.IntRange(-1, participant.MaxBranches-1).Draw(t, "by") }
 
 func genVote(t *rapid.T) participant.Vote {
 	return rapid.SampledFrom([]participant.Vote{0, participant.VotePrepared, participant.VoteReadOnly, participant.VoteRefused}).Draw(t, "vote")
