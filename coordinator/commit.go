@@ -119,8 +119,16 @@ func (d *DTM) awaitAcknowledgements(ctx context.Context, t *transaction) {
 	if d.config.CommitWait < 0 {
 		return
 	}
-	timer := time.NewTimer(d.config.CommitWait)
-	defer timer.Stop()
+	timer, _ := d.timers.Get().(*time.Timer)
+	if timer == nil {
+		timer = time.NewTimer(d.config.CommitWait)
+	} else {
+		timer.Reset(d.config.CommitWait)
+	}
+	defer func() {
+		timer.Stop() // nothing is in its channel after that
+		d.timers.Put(timer)
+	}()
 	select {
 	case <-finished:
 	case <-timer.C:

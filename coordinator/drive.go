@@ -219,10 +219,7 @@ func (d *DTM) carryOut(t *transaction, effect protocol.Effect, presumed bool) {
 	case protocol.EffectCancelPrepare:
 		d.cancelPrepares(t)
 	case protocol.EffectCommit, protocol.EffectCommitOnePhase, protocol.EffectRollback:
-		for _, number := range effect.Branches {
-			e := d.endpointOf(t, number)
-			e.tell(&call{t: t, endpoint: e, number: number, verb: effect.Kind, presumed: presumed})
-		}
+		d.tellAll(t, effect.Kind, effect.Branches, presumed)
 	case protocol.EffectFinish:
 		d.finish(t, effect.Outcome)
 	case protocol.EffectForget:
@@ -239,16 +236,35 @@ func (d *DTM) endpointOf(t *transaction, number int) *endpoint {
 // askAll queues the transaction's calls of Prepare.
 func (d *DTM) askAll(t *transaction, branches []int) {
 	ctx := d.prepareContext(t)
-	calls := make([]*call, len(branches))
-	t.mu.Lock()
-	for i, number := range branches {
-		calls[i] = &call{t: t, number: number, verb: protocol.EffectPrepare, ctx: ctx, endpoint: t.branches[number].endpoint}
+	calls := d.calls(t, protocol.EffectPrepare, branches)
+	for i := range calls {
+		calls[i].ctx = ctx
 	}
+	t.mu.Lock()
 	t.asked = calls
 	t.mu.Unlock()
-	for _, c := range calls {
-		c.endpoint.prepare(c)
+	for i := range calls {
+		calls[i].endpoint.prepare(&calls[i])
 	}
+}
+
+// tellAll queues the calls that tell these branches what verb says.
+func (d *DTM) tellAll(t *transaction, verb protocol.EffectKind, branches []int, presumed bool) {
+	calls := d.calls(t, verb, branches)
+	for i := range calls {
+		calls[i].presumed = presumed
+		calls[i].endpoint.tell(&calls[i])
+	}
+}
+
+func (d *DTM) calls(t *transaction, verb protocol.EffectKind, branches []int) []call {
+	calls := make([]call, len(branches))
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i, number := range branches {
+		calls[i] = call{t: t, number: number, verb: verb, endpoint: t.branches[number].endpoint}
+	}
+	return calls
 }
 
 // cancelPrepares ends the calls of Prepare that are under way, and takes back
@@ -261,8 +277,8 @@ func (d *DTM) cancelPrepares(t *transaction) {
 	}
 	asked := t.asked
 	t.mu.Unlock()
-	for _, c := range asked {
-		c.endpoint.withdraw(c)
+	for i := range asked {
+		asked[i].endpoint.withdraw(&asked[i])
 	}
 }
 
@@ -352,7 +368,7 @@ func (d *DTM) finish(t *transaction, outcome participant.Outcome) {
 	t.mu.Lock()
 	t.finished.release()
 	t.mu.Unlock()
-	if outcome.Valid() {
+	if outcome.Valid() && t.id.Term != d.log.Term() {
 		d.recovering.finished(t)
 	}
 }
@@ -364,6 +380,8 @@ func (d *DTM) forget(t *transaction, branches []int) {
 		return // an orphan: nothing is durable, and its tombstone is what keeps it from coming back
 	}
 	for _, number := range branches {
-		d.endpointOf(t, number).forget(d.branch(t, number))
+		if e := d.endpointOf(t, number); e.forgets() {
+			e.forget(d.branch(t, number))
+		}
 	}
 }

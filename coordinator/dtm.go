@@ -39,7 +39,11 @@ type DTM struct {
 	endpointsMu sync.RWMutex
 	endpoints   map[string]*endpoint
 
-	// goroutines are all of the coordinator's; Close waits for them.
+	// goroutines are all of the coordinator's that are at work; Close waits for
+	// them, and then dismisses the crew.
+	crew       crew
+	dismissal  sync.Once
+	timers     sync.Pool // of *time.Timer, for Commit
 	goroutines sync.WaitGroup
 	lifeMu     sync.RWMutex
 	closing    bool

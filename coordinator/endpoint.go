@@ -30,8 +30,10 @@ type call struct {
 	queued   bool         // a Prepare that waits; guarded by endpoint.mu
 	attempts int
 	retryAt  time.Time
-	vote     participant.Vote // what the call under way returns
-	err      error
+	// Of the call under way: whom it is made to, and what it returns.
+	participant *participant.Registered
+	vote        participant.Vote
+	err         error
 }
 
 // endpoint is the way to one participant: a queue of its own, so that one that is
@@ -72,7 +74,9 @@ type endpoint struct {
 func (e *endpoint) prepare(c *call) {
 	e.mu.Lock()
 	wanted := c.ctx.Err() == nil
-	if wanted {
+	if wanted && e.free() {
+		e.start(c)
+	} else if wanted {
 		c.queued = true
 		e.prepares = append(e.prepares, c)
 		e.pump()
@@ -111,8 +115,19 @@ func (e *endpoint) tell(c *call) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.undelivered++
+	if e.free() && !c.presumed {
+		e.start(c)
+		return
+	}
 	e.admit(c)
 	e.pump()
+}
+
+// free reports whether a call can be made at once: nothing waits, and nothing is
+// amiss. Called with the mutex held.
+func (e *endpoint) free() bool {
+	return e.registered != nil && e.inFlight < e.d.config.MaxInFlight && len(e.prepares) == 0 && len(e.ready) == 0 &&
+		!e.down() && !e.d.stopped()
 }
 
 func (e *endpoint) admit(c *call) {
@@ -158,7 +173,10 @@ func (e *endpoint) pump() {
 	if e.registered == nil || e.d.stopped() {
 		return // R5: after a failed log nothing more is sent
 	}
-	now := time.Now()
+	var now time.Time // read only if something waits for a time
+	if len(e.retries) > 0 || e.down() {
+		now = time.Now()
+	}
 	for len(e.retries) > 0 && !now.Before(e.retries[0].retryAt) {
 		e.ready = append(e.ready, heap.Pop(&e.retries).(*call))
 	}
@@ -223,8 +241,9 @@ func (e *endpoint) start(c *call) {
 	if c.verb != protocol.EffectPrepare {
 		e.telling++
 	}
+	c.participant = e.registered
 	e.d.goroutines.Add(1)
-	go e.run(c, e.registered)
+	e.d.crew.start(c)
 }
 
 // run makes the call. What comes of it is driven by a deferred function, so that a
@@ -232,14 +251,14 @@ func (e *endpoint) start(c *call) {
 // one that panics.
 //
 //nolint:contextcheck // participants get a context of their own, not the caller's (R6)
-func (e *endpoint) run(c *call, p *participant.Registered) {
+func (e *endpoint) run(c *call) {
 	defer e.d.goroutines.Done()
 	c.vote, c.err = 0, errExited
 	defer e.ran(c)
 	if c.verb == protocol.EffectPrepare {
-		c.vote, c.err = e.callPrepare(c, p)
+		c.vote, c.err = e.callPrepare(c)
 	} else {
-		c.err = e.callTell(c, p)
+		c.err = e.callTell(c)
 	}
 }
 
@@ -351,20 +370,20 @@ func (e *endpoint) returned(c *call) protocol.Event {
 	return ev
 }
 
-func (e *endpoint) callPrepare(c *call, p *participant.Registered) (vote participant.Vote, err error) {
+func (e *endpoint) callPrepare(c *call) (vote participant.Vote, err error) {
 	if err := c.ctx.Err(); err != nil {
 		return 0, fmt.Errorf("not asked to prepare: %w", err) // it waited too long in the queue
 	}
 	b, start := e.d.branch(c.t, c.number), time.Now()
 	err = guard(func() (err error) {
-		vote, err = p.Prepare(c.ctx, b)
+		vote, err = c.participant.Prepare(c.ctx, b)
 		return err
 	})
-	e.d.config.Trace.voted(b, vote, err, time.Since(start))
+	e.d.config.Trace.voted(b, vote, err, start)
 	return vote, err
 }
 
-func (e *endpoint) callTell(c *call, p *participant.Registered) error {
+func (e *endpoint) callTell(c *call) error {
 	c.t.mu.Lock()
 	values := c.t.values
 	c.t.mu.Unlock()
@@ -374,15 +393,15 @@ func (e *endpoint) callTell(c *call, p *participant.Registered) error {
 	err := guard(func() error {
 		switch c.verb {
 		case protocol.EffectCommit:
-			return p.Commit(ctx, b)
+			return c.participant.Commit(ctx, b)
 		case protocol.EffectCommitOnePhase:
-			return p.OnePhaser.CommitOnePhase(ctx, b)
+			return c.participant.OnePhaser.CommitOnePhase(ctx, b)
 		default:
 			decision = record.DecisionRollback
-			return p.Rollback(ctx, b)
+			return c.participant.Rollback(ctx, b)
 		}
 	})
-	e.d.config.Trace.told(b, decision, c.attempts+1, err, time.Since(start))
+	e.d.config.Trace.told(b, decision, c.attempts+1, err, start)
 	return err
 }
 

@@ -157,6 +157,9 @@ func (d *DTM) advanceEnlist(t *transaction, ev protocol.Event, batches []*wal.Ba
 		t.machine = before
 		return nil, nil, err
 	}
+	if t.branches == nil {
+		t.branches = make([]branch, 0, 2) // most transactions have no more
+	}
 	t.branches = append(t.branches, branch{endpoint: d.endpoint(ev.Participant), data: ev.Data})
 	return effects, append(batches, batch), nil
 }

@@ -8,12 +8,18 @@ import (
 	"github.com/assent-tm/assent/participant"
 )
 
-// forget queues a finished branch to be forgotten, if the participant wants to
-// hear of it.
+// forgets reports whether the participant wants to hear of finished branches.
+func (e *endpoint) forgets() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.registered != nil && e.registered.Forgetter != nil
+}
+
+// forget queues a finished branch to be forgotten.
 func (e *endpoint) forget(b participant.Branch) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.registered == nil || e.registered.Forgetter == nil || len(e.unforgotten) >= maxUnforgotten {
+	if len(e.unforgotten) >= maxUnforgotten {
 		return
 	}
 	e.unforgotten = append(e.unforgotten, b)

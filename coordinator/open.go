@@ -30,6 +30,7 @@ func Open(ctx context.Context, config Config) (*DTM, error) {
 		endpoints: make(map[string]*endpoint), failed: make(chan struct{}),
 	}
 	d.completions.d = d
+	d.crew.next = make(chan *call)
 	for _, p := range config.Participants {
 		if err := d.preregister(ctx, p); err != nil {
 			return nil, fmt.Errorf("open coordinator of domain %s: %w", config.Domain, err)
@@ -160,6 +161,7 @@ func (d *DTM) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("close coordinator: participants or the log are still being waited for: %w", context.Cause(ctx))
 	}
+	d.dismissal.Do(d.crew.dismiss)
 	if err := d.log.Close(ctx); err != nil {
 		return fmt.Errorf("close coordinator: %w", err)
 	}

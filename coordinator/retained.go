@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"slices"
 	"time"
 
 	"github.com/assent-tm/assent/coordinator/protocol"
@@ -12,15 +13,19 @@ import (
 // again (R13). There may be hundreds of thousands: it holds no more than an answer
 // needs.
 type retained struct {
-	begun      int64 // Unix milliseconds; 0 if unknown
-	completed  int64
+	begun     int64 // Unix milliseconds; 0 if unknown
+	completed int64
+	decision  record.Decision
+	cause     record.Cause
+	by        int8
+	presumed  bool
+	branches  []retainedBranch // shared by those that are alike
+	texts     *retainedTexts   // nil if there are none
+}
+
+type retainedTexts struct {
 	attributes record.Attributes
-	decision   record.Decision
-	cause      record.Cause
-	by         int8
-	presumed   bool
 	reason     string
-	branches   []retainedBranch
 }
 
 type retainedBranch struct {
@@ -29,31 +34,47 @@ type retainedBranch struct {
 	outcome  participant.Outcome
 }
 
-// retain returns what is kept of a transaction that is done.
-func (t *transaction) retain() retained {
+// retain returns what is kept of a transaction that is done. It shares like if its
+// branches are alike: most transactions' are.
+func (t *transaction) retain(like []retainedBranch) retained {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	decided := t.machine.Decided()
 	r := retained{
-		begun: milli(t.begun.At), completed: milli(time.Now()), attributes: t.begun.Attributes,
-		decision: t.machine.Decision(), cause: decided.Cause, by: int8(decided.By), presumed: decided.Presumed, reason: decided.Reason,
+		begun: milli(t.begun.At), completed: milli(time.Now()),
+		decision: t.machine.Decision(), cause: decided.Cause, by: int8(decided.By), presumed: decided.Presumed,
 	}
-	if n := len(t.branches); n > 0 {
-		r.branches = make([]retainedBranch, n)
+	if len(t.begun.Attributes) > 0 || decided.Reason != "" {
+		r.texts = &retainedTexts{attributes: t.begun.Attributes, reason: decided.Reason}
 	}
+	var room [4]retainedBranch
+	branches := room[:0]
 	for i, b := range t.machine.Branches() {
-		r.branches[i] = retainedBranch{endpoint: t.branches[i].endpoint, vote: b.Vote, outcome: b.Outcome}
+		branches = append(branches, retainedBranch{endpoint: t.branches[i].endpoint, vote: b.Vote, outcome: b.Outcome})
+	}
+	if r.branches = like; !slices.Equal(branches, like) {
+		r.branches = slices.Clone(branches)
 	}
 	return r
+}
+
+func (r *retained) attributes() record.Attributes {
+	if r.texts == nil {
+		return nil
+	}
+	return r.texts.attributes
 }
 
 // revive returns a transaction that is done and answers as the one did that r was
 // made of. It is the caller's own.
 func (r *retained) revive(id participant.TxID) *transaction {
 	s := record.NewState(id)
-	s.Decision, s.Cause, s.By, s.Presumed, s.Reason = r.decision, r.cause, int(r.by), r.presumed, r.reason
+	s.Decision, s.Cause, s.By, s.Presumed = r.decision, r.cause, int(r.by), r.presumed
+	if r.texts != nil {
+		s.Reason = r.texts.reason
+	}
 	s.Completed = time.UnixMilli(r.completed)
-	t := &transaction{id: id, begun: record.Begun{Tx: id, At: unmilli(r.begun), Attributes: r.attributes}, told: true}
+	t := &transaction{id: id, begun: record.Begun{Tx: id, At: unmilli(r.begun), Attributes: r.attributes()}, told: true}
 	for _, b := range r.branches {
 		s.Branches = append(s.Branches, record.Branch{Participant: b.endpoint.name, Vote: b.vote, Outcome: b.outcome})
 		t.branches = append(t.branches, branch{endpoint: b.endpoint})

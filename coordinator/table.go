@@ -20,6 +20,7 @@ type shard struct {
 	mu    sync.RWMutex
 	live  map[participant.TxID]*transaction
 	ended map[participant.TxID]retained
+	like  []retainedBranch // of the last one that ended
 }
 
 func newTable() *table {
@@ -64,13 +65,17 @@ func (t *table) put(tx *transaction) {
 // retire replaces a transaction that is done by what is retained of it, unless
 // that was forgotten already.
 func (t *table) retire(tx *transaction) {
-	r := tx.retain()
 	s := t.shard(tx.id)
+	s.mu.RLock()
+	like := s.like
+	s.mu.RUnlock()
+	r := tx.retain(like)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.live[tx.id] == tx {
 		delete(s.live, tx.id)
 		s.ended[tx.id] = r
+		s.like = r.branches
 	}
 }
 
@@ -79,7 +84,8 @@ func (t *table) remove(id participant.TxID) record.Attributes {
 	s := t.shard(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	attributes := s.ended[id].attributes
+	r := s.ended[id]
+	attributes := r.attributes()
 	if tx := s.live[id]; tx != nil {
 		attributes = tx.begun.Attributes
 	}

@@ -47,9 +47,9 @@ func (t *Trace) enlisted(b participant.Branch) {
 	}
 }
 
-func (t *Trace) voted(b participant.Branch, vote participant.Vote, err error, took time.Duration) {
+func (t *Trace) voted(b participant.Branch, vote participant.Vote, err error, start time.Time) {
 	if t.Voted != nil {
-		t.Voted(b, vote, err, took)
+		t.Voted(b, vote, err, time.Since(start))
 	}
 }
 
@@ -59,9 +59,9 @@ func (t *Trace) decided(tx participant.TxID, decision record.Decision, cause rec
 	}
 }
 
-func (t *Trace) told(b participant.Branch, decision record.Decision, attempt int, err error, took time.Duration) {
+func (t *Trace) told(b participant.Branch, decision record.Decision, attempt int, err error, start time.Time) {
 	if t.Told != nil {
-		t.Told(b, decision, attempt, err, took)
+		t.Told(b, decision, attempt, err, time.Since(start))
 	}
 }
 

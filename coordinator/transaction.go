@@ -30,7 +30,7 @@ type transaction struct {
 	values   context.Context
 	timer    *time.Timer
 	prepare  *callContext // of the calls of Prepare
-	asked    []*call      // those calls
+	asked    []call       // those calls
 	decided  latch        // the decision holds, or the log failed
 	finished latch        // every branch has ended, or the log failed
 	told     bool         // the decision was counted

@@ -137,10 +137,10 @@ type Tx struct {
 	completed bool
 	// frames are the records of a live transaction.
 	frames []byte
-	// home is the oldest segment that holds a record still needed; next links
-	// the transactions that are at home there.
-	home *segment
-	next *Tx
+	// home is the oldest segment that holds a record still needed of a live
+	// transaction; previous and next link the live ones that are at home there.
+	home           *segment
+	previous, next *Tx
 }
 
 // ID returns the transaction's id.

@@ -19,6 +19,9 @@ const (
 	maxGroup      = 1024
 )
 
+// usualFrames is room for the records of a transaction with a few branches.
+const usualFrames = 256
+
 // segments is the log's plain state: which segments there are and what they are
 // needed for. It knows no goroutine and no clock. For each append it goes through
 //
@@ -58,9 +61,12 @@ type segments struct {
 type segment struct {
 	seq    uint64
 	bytes  int64
-	live   int   // transactions at home here that are not completed
-	latest int64 // when the last of the others completed, in Unix milliseconds
-	home   *Tx   // the first of those at home here
+	latest int64 // when the last of ended completed, in Unix milliseconds
+	// live is the first of the transactions at home here that are not completed,
+	// ended are the ids of the others: what may be there by the hundred thousand
+	// is nothing for the garbage collector to follow.
+	live  *Tx
+	ended []participant.TxID
 }
 
 func newSegments(config Config, own participant.Term, former []record.TermMarks) *segments {
@@ -95,12 +101,16 @@ func (s *segments) note(tx *Tx, completed int64, records []byte) {
 		s.moveIn(tx)
 	}
 	if completed != 0 {
-		tx.completed = true
-		tx.home.live--
-		tx.home.latest = max(tx.home.latest, completed)
+		seg := tx.home
+		seg.latest = max(seg.latest, completed)
+		seg.ended = append(seg.ended, tx.id)
 		s.live -= int64(len(tx.frames))
-		tx.frames = nil
+		tx.moveOut()
+		tx.completed, tx.frames = true, nil
 		return
+	}
+	if tx.frames == nil {
+		tx.frames = make([]byte, 0, usualFrames)
 	}
 	tx.frames = append(tx.frames, records...)
 	s.live += int64(len(records))
@@ -108,9 +118,24 @@ func (s *segments) note(tx *Tx, completed int64, records []byte) {
 
 // moveIn makes the segment being made the home of tx.
 func (s *segments) moveIn(tx *Tx) {
-	tx.home, tx.next = s.making, s.making.home
-	s.making.home = tx
-	s.making.live++
+	tx.home, tx.next = s.making, s.making.live
+	if tx.next != nil {
+		tx.next.previous = tx
+	}
+	s.making.live = tx
+}
+
+// moveOut takes tx from its home.
+func (tx *Tx) moveOut() {
+	if tx.previous != nil {
+		tx.previous.next = tx.next
+	} else {
+		tx.home.live = tx.next
+	}
+	if tx.next != nil {
+		tx.next.previous = tx.previous
+	}
+	tx.home, tx.previous, tx.next = nil, nil, nil
 }
 
 // retire empties the oldest segments if that frees a whole group, and carries and
@@ -162,30 +187,26 @@ func (s *segments) disposable(seg *segment, size int64, now time.Time) bool {
 	}
 	// Carrying costs at most as much as is freed: in a log twice the size of what
 	// is live, half of every round is garbage.
-	return seg.live == 0 || size > window && size > 2*s.live
+	return seg.live == nil || size > window && size > 2*s.live
 }
 
 // empty carries or forgets the transactions at home in seg. It reports whether it
 // got through: the room for carried ones is limited.
 func (s *segments) empty(seg *segment) (bool, error) {
-	for seg.home != nil {
-		tx := seg.home
-		if !tx.completed {
-			if len(s.carried) > 0 && len(s.carried)+len(tx.frames) > maxBatch {
-				return false, nil
-			}
-			if err := s.carry(tx); err != nil {
-				return false, err
-			}
-			seg.live--
+	for _, id := range seg.ended {
+		s.forget(id)
+	}
+	seg.ended = nil
+	for seg.live != nil {
+		tx := seg.live
+		if len(s.carried) > 0 && len(s.carried)+len(tx.frames) > maxBatch {
+			return false, nil
 		}
-		seg.home = tx.next
-		tx.next = nil
-		if tx.completed {
-			s.forget(tx)
-		} else {
-			s.moveIn(tx)
+		if err := s.carry(tx); err != nil {
+			return false, err
 		}
+		tx.moveOut()
+		s.moveIn(tx)
 	}
 	return true, nil
 }
@@ -216,10 +237,9 @@ func (s *segments) carry(tx *Tx) error {
 
 // forget raises the mark of the transaction's term, in the very append that drops
 // its records (R13).
-func (s *segments) forget(tx *Tx) {
-	s.forgotten = append(s.forgotten, tx.id)
-	s.stale = s.marks.forget(tx.id, s.marks.own.Term) || s.stale
-	tx.home = nil
+func (s *segments) forget(id participant.TxID) {
+	s.forgotten = append(s.forgotten, id)
+	s.stale = s.marks.forget(id, s.marks.own.Term) || s.stale
 }
 
 // forget raises a mark. It reports whether that is one of a former term.

@@ -159,6 +159,9 @@ func (m *Machine) enlist(ev Event) ([]Effect, error) {
 	if len(m.branches) == participant.MaxBranches {
 		return nil, ErrTooManyBranches
 	}
+	if m.branches == nil {
+		m.branches = make([]Branch, 0, usualBranches)
+	}
 	m.branches = append(m.branches, Branch{OnePhaser: ev.OnePhaser})
 	return []Effect{appendLazy(record.Enlisted{
 		Tx: m.tx, Number: len(m.branches) - 1, Participant: ev.Participant, Data: ev.Data,
@@ -307,7 +310,7 @@ func (m *Machine) appended(ev Event) []Effect {
 // tell sends the durable decision to those of the branches that need it and can
 // have it now.
 func (m *Machine) tell(branches []int) []Effect {
-	var now []int
+	now := make([]int, 0, len(branches))
 	for _, i := range branches {
 		b := &m.branches[i]
 		switch {
@@ -439,9 +442,16 @@ func (m *Machine) votes() []participant.Vote {
 }
 
 func (m *Machine) all() []int {
-	all := make([]int, len(m.branches))
-	for i := range all {
-		all[i] = i
-	}
-	return all
+	return numbers[:len(m.branches):len(m.branches)]
 }
+
+// usualBranches is the number of branches that need no second allocation.
+const usualBranches = 4
+
+// numbers are all branch numbers, shared by the effects that name branches.
+var numbers = func() (n [participant.MaxBranches]int) {
+	for i := range n {
+		n[i] = i
+	}
+	return n
+}()
