@@ -34,6 +34,7 @@ quick: ## run the tests that need no server, without -race, in at most 2 minutes
 .PHONY: lint
 lint: ## check format, mistakes and the import table
 	$(GOLANGCI) run ./... ./.ci/testreport
+	go mod tidy -diff
 
 .PHONY: fmt
 fmt: ## format the Go files

@@ -68,7 +68,9 @@ type Config struct {
 	SweepInterval time.Duration
 	// Retention is how long an outcome is kept after every branch has
 	// acknowledged (R13): at least 10 CallTimeouts, default 1 h; negative: not at
-	// all. RetainBytes bounds the log's bytes kept for it, default 64 MiB.
+	// all. RetainBytes bounds the log's bytes kept for it, default 64 MiB, some
+	// 300,000 outcomes; beyond it the oldest are forgotten early, but never before
+	// 10 CallTimeouts.
 	Retention   time.Duration
 	RetainBytes int64
 	// ForceEveryTransition makes each call return after an fsync of its own
@@ -87,50 +89,52 @@ type Config struct {
 	MaxInFlight int
 }
 
+// validate sets the defaults and checks the rest.
 func (c *Config) validate() error {
 	if err := participant.ValidDomain(c.Domain); err != nil {
 		return fmt.Errorf("Config.Domain: %w", err)
 	}
 	if c.Store == nil {
-		return errors.New("Config.Store is nil: open one, for example with wal/bolt")
-	}
-	positive := func(d *time.Duration, byDefault time.Duration, name string) error {
-		if *d == 0 {
-			*d = byDefault
-		}
-		if *d < 0 {
-			return fmt.Errorf("field %s of Config is negative", name)
-		}
-		return nil
-	}
-	bound := func(n *int, byDefault int, name string) error {
-		if *n == 0 {
-			*n = byDefault
-		}
-		if *n < 0 {
-			return fmt.Errorf("field %s of Config is negative", name)
-		}
-		return nil
+		return errors.New("Config.Store: nil: open one, for example with wal/bolt")
 	}
 	if err := errors.Join(
-		positive(&c.Timeout, DefaultTimeout, "Timeout"),
-		positive(&c.CallTimeout, DefaultCallTimeout, "CallTimeout"),
-		positive(&c.RetryMin, DefaultRetryMin, "RetryMin"),
-		positive(&c.RetryMax, max(DefaultRetryMax, c.RetryMin), "RetryMax"),
-		bound(&c.MaxOpen, DefaultMaxOpen, "MaxOpen"),
-		bound(&c.MaxUndelivered, DefaultMaxUndelivered, "MaxUndelivered"),
-		bound(&c.MaxInFlight, DefaultMaxInFlight, "MaxInFlight"),
+		positive(&c.Timeout, DefaultTimeout, "Config.Timeout"),
+		positive(&c.CallTimeout, DefaultCallTimeout, "Config.CallTimeout"),
+		positive(&c.RetryMin, DefaultRetryMin, "Config.RetryMin"),
+		positive(&c.RetryMax, max(DefaultRetryMax, c.RetryMin), "Config.RetryMax"),
+		positive(&c.RetainBytes, DefaultRetainBytes, "Config.RetainBytes"),
+		positive(&c.MaxOpen, DefaultMaxOpen, "Config.MaxOpen"),
+		positive(&c.MaxUndelivered, DefaultMaxUndelivered, "Config.MaxUndelivered"),
+		positive(&c.MaxInFlight, DefaultMaxInFlight, "Config.MaxInFlight"),
 	); err != nil {
 		return err
 	}
-	return c.fill()
+	if c.RetryMax < c.RetryMin {
+		return fmt.Errorf("Config.RetryMax: %s is below RetryMin, %s", c.RetryMax, c.RetryMin)
+	}
+	if c.Retention == 0 {
+		c.Retention = max(DefaultRetention, minRetentions*c.CallTimeout)
+	}
+	if c.Retention > 0 && c.Retention < minRetentions*c.CallTimeout {
+		return fmt.Errorf("Config.Retention: %s is below %d call timeouts of %s: a late answer could meet a forgotten outcome", c.Retention, minRetentions, c.CallTimeout)
+	}
+	c.fill()
+	return nil
 }
 
-// fill sets the defaults of the fields for which a negative value has a meaning.
-func (c *Config) fill() error {
-	if c.RetryMax < c.RetryMin {
-		return fmt.Errorf("Config.RetryMax %s is below RetryMin %s", c.RetryMax, c.RetryMin)
+// positive sets a field's default and refuses a negative value.
+func positive[T int | int64 | time.Duration](field *T, byDefault T, name string) error {
+	if *field == 0 {
+		*field = byDefault
 	}
+	if *field < 0 {
+		return fmt.Errorf("%s: %v is negative", name, *field)
+	}
+	return nil
+}
+
+// fill sets the defaults of the fields that may have any value.
+func (c *Config) fill() {
 	if c.CommitWait == 0 {
 		c.CommitWait = DefaultCommitWait
 	}
@@ -139,15 +143,6 @@ func (c *Config) fill() error {
 	}
 	if c.SweepInterval < 0 {
 		c.SweepInterval = math.MaxInt64
-	}
-	if c.RetainBytes == 0 {
-		c.RetainBytes = DefaultRetainBytes
-	}
-	if c.Retention == 0 {
-		c.Retention = max(DefaultRetention, minRetentions*c.CallTimeout)
-	}
-	if c.Retention > 0 && c.Retention < minRetentions*c.CallTimeout {
-		return fmt.Errorf("Config.Retention %s is below %d call timeouts of %s: a late answer could meet a forgotten outcome", c.Retention, minRetentions, c.CallTimeout)
 	}
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
@@ -159,5 +154,4 @@ func (c *Config) fill() error {
 		host, _ := os.Hostname()
 		c.Owner = fmt.Sprintf("%s:%d", host, os.Getpid())
 	}
-	return nil
 }

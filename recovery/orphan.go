@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/google/uuid"
-
 	"github.com/assent-tm/assent/participant"
 	"github.com/assent-tm/assent/wal/record"
 )
@@ -93,9 +91,9 @@ func Judge(b participant.Branch, log Log) (Verdict, string) {
 		return TellRollback, "its transaction was rolled back"
 	case known:
 		return Leave, "its transaction is undecided"
-	case above(b.Tx.UUID, marks.Highest):
+	case !marks.Begun(b.Tx.UUID):
 		return LogTooOld, fmt.Sprintf("the log knows ids of term %s only up to %s", b.Tx.Term, participant.TxID{Term: b.Tx.Term, UUID: marks.Highest})
-	case !above(b.Tx.UUID, marks.Mark):
+	case marks.Forgotten(b.Tx.UUID):
 		return Forgotten, "the outcome of its transaction was forgotten: it may have committed"
 	case log.TooOld() != "":
 		return LogTooOld, "the log has no decision for its transaction, but may have lost it: " + log.TooOld()
@@ -134,14 +132,10 @@ func ProofOfOldLog(name string, l participant.Listing, log Log) string {
 		ids = append(ids, b.Tx)
 	}
 	for _, id := range ids {
-		if marks, listed := log.Marks(id.Term); listed && above(id.UUID, marks.Highest) {
+		if marks, listed := log.Marks(id.Term); listed && !marks.Begun(id.UUID) {
 			return fmt.Sprintf("participant %q knows transaction %s, but the log knows ids of that term only up to %s: the log is older than its participants, restored from a backup perhaps",
 				name, id, participant.TxID{Term: id.Term, UUID: marks.Highest})
 		}
 	}
 	return ""
-}
-
-func above(a, b uuid.UUID) bool {
-	return participant.TxID{UUID: a}.Compare(participant.TxID{UUID: b}) > 0
 }

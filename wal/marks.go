@@ -1,12 +1,9 @@
 package wal
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
 	"slices"
-
-	"github.com/google/uuid"
 
 	"github.com/assent-tm/assent/participant"
 	"github.com/assent-tm/assent/wal/record"
@@ -49,22 +46,22 @@ func (a Absence) String() string {
 func (l *Log) Absent(id participant.TxID) Absence {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if id.Term == l.durable.own.Term {
-		switch {
-		case !after(id.UUID, l.durable.own.Mark):
-			return AbsentForgotten
-		case after(id.UUID, l.begun):
-			return AbsentNeverBegun
-		default:
-			return AbsentUndecided
+	own := id.Term == l.durable.own.Term
+	marks := l.durable.own
+	if own {
+		marks.Highest = l.begun // not durable yet perhaps
+	} else {
+		i, listed := l.durable.find(id.Term)
+		if !listed {
+			return AbsentForeign // R10
 		}
+		marks = l.durable.former[i]
 	}
-	i, listed := l.durable.find(id.Term)
 	switch {
-	case !listed:
-		return AbsentForeign
-	case !after(id.UUID, l.durable.former[i].Mark):
-		return AbsentForgotten
+	case marks.Forgotten(id.UUID):
+		return AbsentForgotten // R13
+	case own && !marks.Begun(id.UUID):
+		return AbsentNeverBegun
 	default:
 		return AbsentUndecided
 	}
@@ -89,6 +86,3 @@ func (m *marks) find(term participant.Term) (i int, listed bool) {
 		return cmp.Compare(t.Term, term)
 	})
 }
-
-// after reports whether id a was begun after id b of the same term.
-func after(a, b uuid.UUID) bool { return bytes.Compare(a[:], b[:]) > 0 }

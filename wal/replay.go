@@ -224,13 +224,13 @@ func (h *heir) examine() error {
 		switch {
 		case !listed:
 			return fmt.Errorf("%w: transaction %s is of a term that the log does not list", ErrDamaged, id)
-		case after(id.UUID, m.Highest):
+		case !m.Begun(id.UUID):
 			return fmt.Errorf("%w: transaction %s is above %x, the highest of its term", ErrDamaged, id, m.Highest)
 		case f.rooted:
-		case after(id.UUID, m.Mark):
+		case !m.Forgotten(id.UUID):
 			return fmt.Errorf("%w: transaction %s has no beginning and was not forgotten", ErrDamaged, id)
 		default:
-			delete(h.found, id)
+			delete(h.found, id) // R13
 		}
 	}
 	return nil

@@ -91,7 +91,7 @@ func (s *segments) add(entries []entry, records []byte) {
 
 // note keeps what records mean for their transaction's place.
 func (s *segments) note(tx *Tx, completed int64, records []byte) {
-	if tx.id.Term == s.marks.own.Term && after(tx.id.UUID, s.marks.own.Highest) {
+	if tx.id.Term == s.marks.own.Term && !s.marks.own.Begun(tx.id.UUID) {
 		s.marks.own.Highest = tx.id.UUID
 	}
 	if tx.completed {
@@ -245,7 +245,7 @@ func (s *segments) forget(id participant.TxID) {
 // forget raises a mark. It reports whether that is one of a former term.
 func (m *marks) forget(id participant.TxID, own participant.Term) bool {
 	if id.Term == own {
-		if after(id.UUID, m.own.Mark) {
+		if !m.own.Forgotten(id.UUID) {
 			m.own.Mark = id.UUID
 		}
 		return false
@@ -254,7 +254,7 @@ func (m *marks) forget(id participant.TxID, own participant.Term) bool {
 	if !listed {
 		panic(fmt.Sprintf("wal: transaction %s of an unlisted term in the log", id))
 	}
-	if !after(id.UUID, m.former[i].Mark) {
+	if m.former[i].Forgotten(id.UUID) {
 		return false
 	}
 	m.former[i].Mark = id.UUID

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -31,6 +32,9 @@ written the obvious way, one db.Update each.`,
 			}
 			if options.Rounds < 1 || options.Slice <= 0 {
 				return usageError{fmt.Errorf("--rounds %d and --slice %s must be positive", options.Rounds, options.Slice)}
+			}
+			if quick && (command.Flags().Changed("rounds") || command.Flags().Changed("slice")) {
+				return usageError{errors.New("--quick sets --rounds and --slice: give either")}
 			}
 			if quick {
 				options.Rounds, options.Slice = 3, 200*time.Millisecond

@@ -24,7 +24,8 @@ func demoCommand() *cobra.Command {
 		Short: "transfers between two databases while the coordinator is killed",
 		Long: `Runs transfers between two SQLite databases, kills the coordinator (kill -9) at
 the worst moments, and proves from the databases that nothing was lost, made or
-done by half. Needs no network and no database server; takes 10 seconds at most.
+done by half. Needs no network and no database server; takes a few seconds,
+about 10 on a slow disk.
 
 The transfers come from a CSV file with the header from,to,amount. It is paid from
 its beginning; when it ends, the money is sent back, and so on. The accounts are:

@@ -229,7 +229,7 @@ func TestEveryRuleIsTested(t *testing.T) {
 
 // The brackets keep the patterns from matching this file.
 var (
-	unfinished = regexp.MustCompile(`\b([T]ODO|[F]IXME|[X]XX|not [i]mplemented|[u]nimplemented)\b`)
+	unfinished = regexp.MustCompile(`\b([T]ODO|[F]IXME|[X]XX|not [i]mplemented|[u]nimplemented)\b|[@]@`)
 	machine    = regexp.MustCompile(`/[w]ork/|/[f]arm/|/[r]oot/|/[h]ome/|/[t]mp/|[p]roxy\.golang\.org|[d]eb\.debian\.org|[r]egistry\.npmjs`)
 )
 

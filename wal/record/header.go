@@ -1,6 +1,8 @@
 package record
 
 import (
+	"bytes"
+
 	"github.com/google/uuid"
 
 	"github.com/assent-tm/assent/participant"
@@ -41,14 +43,19 @@ type TermMarks struct {
 
 // Merge unites what two sources know of one term: both marks only grow.
 func (m TermMarks) Merge(other TermMarks) TermMarks {
-	m.Highest = higher(m.Highest, other.Highest)
-	m.Mark = higher(m.Mark, other.Mark)
+	if !m.Begun(other.Highest) {
+		m.Highest = other.Highest
+	}
+	if !m.Forgotten(other.Mark) {
+		m.Mark = other.Mark
+	}
 	return m
 }
 
-func higher(a, b uuid.UUID) uuid.UUID {
-	if (participant.TxID{UUID: a}).Compare(participant.TxID{UUID: b}) >= 0 {
-		return a
-	}
-	return b
-}
+// Begun reports whether the id may have been begun in the term, as far as is known:
+// it is at or below Highest (R10).
+func (m TermMarks) Begun(id uuid.UUID) bool { return bytes.Compare(id[:], m.Highest[:]) <= 0 }
+
+// Forgotten reports whether the outcome may have been forgotten, if it is not
+// retained: the id is at or below Mark (R13).
+func (m TermMarks) Forgotten(id uuid.UUID) bool { return bytes.Compare(id[:], m.Mark[:]) <= 0 }

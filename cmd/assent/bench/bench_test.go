@@ -29,10 +29,10 @@ func TestRunMeasuresEveryFigure(t *testing.T) {
 }
 
 func TestAimsAreJudged(t *testing.T) {
-	require.True(t, atMost("a", 2.3, "", 2.3, "").Met)
-	require.False(t, atMost("a", 2.4, "", 2.3, "").Met)
-	require.True(t, atLeast("a", 30, "", 30, "").Met)
-	require.False(t, atLeast("a", 29, "", 30, "").Met)
+	require.True(t, *atMost("a", 2.3, "", 2.3, "").Met)
+	require.False(t, *atMost("a", 2.4, "", 2.3, "").Met)
+	require.True(t, *atLeast("a", 30, "", 30, "").Met)
+	require.False(t, *atLeast("a", 29, "", 30, "").Met)
 }
 
 func TestOutputs(t *testing.T) {

@@ -21,21 +21,22 @@ type Figure struct {
 	// figure that is only told.
 	Aim     float64 `json:"aim,omitempty"`
 	AtLeast bool    `json:"-"`
-	Met     bool    `json:"met"`
+	// Met is nil for a figure without an aim.
+	Met *bool `json:"met,omitempty"`
 	// What says what was measured.
 	What string `json:"-"`
 }
 
 func atMost(name string, value float64, unit string, aim float64, what string) Figure {
-	return Figure{Name: name, Value: value, Unit: unit, Aim: aim, Met: value <= aim, What: what}
+	return Figure{Name: name, Value: value, Unit: unit, Aim: aim, Met: new(value <= aim), What: what}
 }
 
 func atLeast(name string, value float64, unit string, aim float64, what string) Figure {
-	return Figure{Name: name, Value: value, Unit: unit, Aim: aim, AtLeast: true, Met: value >= aim, What: what}
+	return Figure{Name: name, Value: value, Unit: unit, Aim: aim, AtLeast: true, Met: new(value >= aim), What: what}
 }
 
 func told(name string, value float64, unit, what string) Figure {
-	return Figure{Name: name, Value: value, Unit: unit, Met: true, What: what}
+	return Figure{Name: name, Value: value, Unit: unit, What: what}
 }
 
 // WriteJSON writes the figures as an array.
@@ -56,7 +57,7 @@ func WriteTable(w io.Writer, figures []Figure) error {
 			if f.AtLeast {
 				aim = fmt.Sprintf(">= %.4g", f.Aim)
 			}
-			if f.Met {
+			if f.Met != nil && *f.Met {
 				met = "yes"
 			}
 		}

@@ -171,8 +171,8 @@ func (s *story) recovery(ctx context.Context, process *process, p *payment, befo
 		return err
 	}
 	p.answer = e.Answer
-	s.line("recovery", "%s from the restart to the delivery in both banks: start %s, log and banks %s, delivery %s",
-		ms(took), ms(took-ready.Took-recovered.Took), ms(ready.Took), ms(recovered.Took))
+	s.line("recovery", "delivered in both banks %s after the restart; the process was up after %s, log and banks were open after %s",
+		ms(took), ms(took-ready.Took-recovered.Took), ms(took-recovered.Took))
 	s.line("outcome", "asked again by its id: %s", e.Answer)
 	return s.checkMoved(ctx, p.transfer, before, e.Answer == answerCommitted)
 }
