@@ -19,7 +19,7 @@ import (
 
 // R1: what is told rests on what is durable; and no more is forced than DESIGN.md
 // allows. What is lazy comes with the flush.
-func TestLogBeforeTell(t *testing.T) {
+func TestNothingIsToldBeforeItIsDurable(t *testing.T) {
 	t.Run("commit", func(t *testing.T) {
 		play(t, func(t *testing.T, s *stage) {
 			_, err := s.commits(s.actor("a"), s.actor("b"))
@@ -81,7 +81,7 @@ func begunWith(branches int) string { return "log: begun" + strings.Repeat(" enl
 
 // R1: what no participant depends on is decided lazily; read-only branches leave
 // after phase one.
-func TestLazyDecisions(t *testing.T) {
+func TestWhatNobodyDependsOnIsDecidedLazily(t *testing.T) {
 	t.Run("nothing enlisted", func(t *testing.T) {
 		play(t, func(t *testing.T, s *stage) {
 			_, err := s.commits()
@@ -116,7 +116,7 @@ func TestLazyDecisions(t *testing.T) {
 }
 
 // Each call returns after an fsync of its own.
-func TestForceEveryTransition(t *testing.T) {
+func TestForceEveryTransitionSyncsEachCall(t *testing.T) {
 	playWith(t, coordinator.Config{ForceEveryTransition: true}, nil, func(t *testing.T, s *stage) {
 		id := s.begin()
 		require.Equal(t, []string{"log: begun"}, s.story.all())
@@ -140,7 +140,7 @@ func TestForceEveryTransition(t *testing.T) {
 
 // The table of Commit's answers, in its order of precedence: each row holds what
 // the rows below it have, too, and its answer wins.
-func TestAnswersOfCommit(t *testing.T) {
+func TestCommitAnswersByPrecedence(t *testing.T) {
 	mixed := &participant.HeuristicError{Outcome: participant.OutcomeHeuristicMixed, Err: errors.New("half of it")}
 	t.Run("outcome unknown before all", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -187,15 +187,18 @@ func TestAnswersOfCommit(t *testing.T) {
 			var rolledBack *coordinator.RolledBackError
 			require.ErrorAs(t, err, &rolledBack)
 			require.Equal(t, &coordinator.RolledBackError{Tx: id, Cause: record.CauseRefused, Participant: "a", Reason: "no money"}, rolledBack)
-			require.Equal(t, "transaction "+id.String()+" rolled back: a branch refused: participant a: no money", err.Error())
+			require.Equal(t, "commit transaction "+id.String()+": rolled back: a branch refused: participant a: no money", err.Error())
 		})
 	})
 	t.Run("pending", func(t *testing.T) {
 		play(t, func(t *testing.T, s *stage) {
 			a := s.actor("a")
 			a.commit = answers(errDown)
-			_, err := s.commits(a, s.actor("b"))
+			c := s.actor("c")
+			c.commit = answers(errDown)
+			id, err := s.commits(a, s.actor("b"), c)
 			require.ErrorIs(t, err, coordinator.ErrCommitPending)
+			require.EqualError(t, err, "commit transaction "+id.String()+": committed, but participants are still to be told: a, c")
 		})
 	})
 	t.Run("committed", func(t *testing.T) {
@@ -207,7 +210,7 @@ func TestAnswersOfCommit(t *testing.T) {
 }
 
 // R4: what is no vote is no yes, whatever else it is.
-func TestVotes(t *testing.T) {
+func TestWhatIsNoVoteIsNoYes(t *testing.T) {
 	for _, v := range []struct {
 		name  string
 		vote  participant.Vote
@@ -250,7 +253,7 @@ func TestVotes(t *testing.T) {
 
 // R3: the branch has the decision; neither Rollback, nor a timeout, nor the
 // caller's context, nor Close decides.
-func TestOnePhaseCommit(t *testing.T) {
+func TestOnlyBranchDecidesInOnePhase(t *testing.T) {
 	t.Run("refused", func(t *testing.T) {
 		play(t, func(t *testing.T, s *stage) {
 			a := s.soloist("a")
@@ -319,7 +322,7 @@ func TestOnePhaseCommit(t *testing.T) {
 
 // Participants that decided alone: what the caller is told, and which of them
 // agree with the decision and are no heuristic.
-func TestHeuristics(t *testing.T) {
+func TestHeuristicOutcomeIsReported(t *testing.T) {
 	did := func(o participant.Outcome) error {
 		return &participant.HeuristicError{Outcome: o, Err: errors.New("an operator did it")}
 	}
@@ -400,7 +403,7 @@ func TestTheDecisionIsWrittenOnce(t *testing.T) {
 
 // Asked many times at once, each participant is asked and told once, and each
 // caller gets the answer.
-func TestCommitConcurrently(t *testing.T) {
+func TestConcurrentCommitsAskOnce(t *testing.T) {
 	for name, refuse := range map[string]bool{"commit": false, "rollback": true} {
 		t.Run(name, func(t *testing.T) {
 			play(t, func(t *testing.T, s *stage) {
@@ -425,7 +428,7 @@ func TestCommitConcurrently(t *testing.T) {
 	}
 }
 
-func TestUnknownIDs(t *testing.T) {
+func TestUnknownIDIsNotFound(t *testing.T) {
 	play(t, func(t *testing.T, s *stage) {
 		known := s.begin()
 		foreign := participant.TxID{Term: known.Term + 1, UUID: known.UUID}

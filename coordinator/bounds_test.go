@@ -42,12 +42,12 @@ func TestRequestIDsAreLetGo(t *testing.T) {
 	var r requests
 	table := newTable()
 	attributes := record.Attributes{record.AttributeRequestID: "1"}
-	_, err := r.begin(t.Context(), requestKey(attributes), table, func() (*transaction, error) { return nil, errors.New("no") })
+	_, err := r.begin(t.Context(), keyOf(attributes), table, func() (*transaction, error) { return nil, errors.New("no") })
 	require.Error(t, err)
 	require.Empty(t, r.byKey)
 
 	id := participant.TxID{Term: 1}
-	_, err = r.begin(t.Context(), requestKey(attributes), table, func() (*transaction, error) {
+	_, err = r.begin(t.Context(), keyOf(attributes), table, func() (*transaction, error) {
 		tx := &transaction{id: id}
 		table.put(tx)
 		return tx, nil

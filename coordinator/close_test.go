@@ -15,7 +15,7 @@ import (
 	"github.com/assent-tm/assent/wal/waltest"
 )
 
-func TestClose(t *testing.T) {
+func TestCloseRollsBackWhatIsUndecided(t *testing.T) {
 	play(t, func(t *testing.T, s *stage) {
 		a, b, let := s.actor("a"), s.actor("b"), make(chan struct{})
 		b.prepare = func(ctx context.Context, _ participant.Branch) (participant.Vote, error) {
@@ -106,7 +106,7 @@ func TestCloseWaitsForCalls(t *testing.T) {
 
 // A participant that ignores its context for ever: Commit answers in time, Close
 // says that it is still waiting.
-func TestCloseWithParticipantThatHangs(t *testing.T) {
+func TestCloseSaysThatAParticipantHangs(t *testing.T) {
 	play(t, func(t *testing.T, s *stage) {
 		a, let := s.actor("a"), make(chan struct{})
 		a.prepare = hangs(let)
@@ -149,7 +149,7 @@ func TestCloseWaitsForDecisions(t *testing.T) {
 
 // A disk that hangs holds Close up no longer than its context; then calls under way
 // end as well.
-func TestCloseWithStoreThatHangs(t *testing.T) {
+func TestCloseEndsThoughTheStoreHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		let, hung := make(chan struct{}), make(chan struct{}, 1)
 		s := newStage(t, coordinator.Config{}, func(c waltest.Call) waltest.Fault {
@@ -191,7 +191,7 @@ func TestCloseWithStoreThatHangs(t *testing.T) {
 
 // Commits, begins and closes at the same time: every transaction that was begun
 // gets an answer, and every Close waits for the end.
-func TestCloseConcurrently(t *testing.T) {
+func TestCloseLeavesNoCallerWithoutAnAnswer(t *testing.T) {
 	for range 20 {
 		play(t, func(t *testing.T, s *stage) {
 			a, b := s.actor("a"), s.actor("b")

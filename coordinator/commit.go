@@ -40,7 +40,7 @@ func (d *DTM) Commit(ctx context.Context, id participant.TxID) error {
 	defer d.leave()
 	t, err := d.find(id)
 	if err != nil {
-		return fmt.Errorf("commit: %w", err)
+		return fmt.Errorf("commit transaction %s: %w", id, err)
 	}
 	if d.safeMode.Load() != nil && !t.hasDecision() {
 		return fmt.Errorf("commit transaction %s: %w", id, d.safeModeError())
@@ -50,14 +50,15 @@ func (d *DTM) Commit(ctx context.Context, id participant.TxID) error {
 	if ctx.Err() != nil {
 		ask = protocol.RollbackRequested(record.CauseContext, context.Cause(ctx).Error())
 	}
-	if err := d.drive(t, ask); err != nil {
-		return fmt.Errorf("commit transaction %s: %w", id, err)
-	}
+	d.drive(t, ask)
 	if err := d.awaitDecision(ctx, t); err != nil {
 		return fmt.Errorf("commit transaction %s: %w", id, err)
 	}
 	d.awaitAcknowledgements(ctx, t)
-	return t.answer()
+	if err := t.commitAnswer(); err != nil {
+		return fmt.Errorf("commit transaction %s: %w", id, err)
+	}
+	return nil
 }
 
 // awaitDecision waits until the transaction is decided or stopped, or the
@@ -69,7 +70,7 @@ func (d *DTM) awaitDecision(ctx context.Context, t *transaction) error {
 		return nil
 	default:
 	}
-	if !t.mine() {
+	if !t.decidedHere() {
 		// Neither timeout nor rollback decides (R3, R10): don't wait for ever.
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, d.config.Timeout)
@@ -83,10 +84,8 @@ func (d *DTM) awaitDecision(ctx context.Context, t *transaction) error {
 		return nil // what is known by now is the answer
 	}
 	reason := context.Cause(ctx).Error()
-	if err := d.drive(t, protocol.RollbackRequested(record.CauseContext, reason)); err != nil {
-		return err
-	}
-	if !t.mine() {
+	d.drive(t, protocol.RollbackRequested(record.CauseContext, reason))
+	if !t.decidedHere() {
 		select {
 		case <-decided:
 			return nil
@@ -98,9 +97,9 @@ func (d *DTM) awaitDecision(ctx context.Context, t *transaction) error {
 	return nil
 }
 
-// mine reports whether the decision is the coordinator's to make now: not that of
+// decidedHere reports whether the decision is the coordinator's to make now: not that of
 // a branch that commits in one phase (R3), nor that of recovery.
-func (t *transaction) mine() bool {
+func (t *transaction) decidedHere() bool {
 	switch t.phase() {
 	case protocol.Delegating, protocol.Delegated, protocol.Inherited:
 		return false
@@ -157,15 +156,13 @@ func (d *DTM) rollback(ctx context.Context, id participant.TxID, reason string) 
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("roll back: %w", err)
+		return fmt.Errorf("roll back transaction %s: %w", id, err)
 	}
 	if d.safeMode.Load() != nil && t.phase() == protocol.Inherited && !t.hasDecision() {
 		return fmt.Errorf("roll back transaction %s: %w", id, d.safeModeError())
 	}
 	t.useValues(ctx)
-	if err := d.drive(t, protocol.RollbackRequested(record.CauseRequested, reason)); err != nil {
-		return fmt.Errorf("roll back transaction %s: %w", id, err)
-	}
+	d.drive(t, protocol.RollbackRequested(record.CauseRequested, reason))
 	if err := d.awaitDecision(ctx, t); err != nil {
 		return fmt.Errorf("roll back transaction %s: %w", id, err)
 	}
@@ -177,7 +174,7 @@ func (d *DTM) rollback(ctx context.Context, id participant.TxID, reason string) 
 	case record.DecisionCommit:
 		return fmt.Errorf("roll back transaction %s: %w", id, ErrCommitted)
 	default:
-		return fmt.Errorf("roll back: %w", t.unknown())
+		return fmt.Errorf("roll back transaction %s: %w", id, t.unknownError())
 	}
 }
 
@@ -200,9 +197,21 @@ func (t *transaction) hasDecision() bool {
 // silent names the participants whose vote is missing. Called with the mutex
 // held.
 func (t *transaction) silent() string {
+	return t.names(func(b protocol.Branch) bool { return b.Asked && !b.Answered })
+}
+
+// untold names the participants that have not acknowledged the decision; "" if all
+// have. That stays true if the log fails afterwards. Called with the mutex held.
+func (t *transaction) untold() string {
+	return t.names(func(b protocol.Branch) bool { return !b.Outcome.Valid() })
+}
+
+// names returns the participants of the chosen branches. Called with the mutex
+// held.
+func (t *transaction) names(chosen func(protocol.Branch) bool) string {
 	var names []string
 	for i, b := range t.machine.Branches() {
-		if b.Asked && !b.Answered {
+		if chosen(b) {
 			names = append(names, t.branches[i].endpoint.name)
 		}
 	}

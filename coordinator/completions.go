@@ -46,7 +46,7 @@ func (c *completions) run() {
 		}
 		for _, done := range batch {
 			result := c.d.result(done.t, done.batch)
-			c.d.decideBy(done.t, protocol.Appended(record.KindCompleted, result))
+			c.d.drive(done.t, protocol.Appended(record.KindCompleted, result))
 		}
 	}
 }

@@ -208,7 +208,7 @@ func every(fn func(death) bool) {
 
 // R1 to R4, R11: whatever the coordinator dies between, the transaction ends one
 // way everywhere, and never another way than its client was told.
-func TestCrashAtEveryStep(t *testing.T) {
+func TestCrashAtEveryStepIsRecovered(t *testing.T) {
 	for _, sc := range scripts {
 		t.Run(sc.name, func(t *testing.T) {
 			every(func(d death) (reached bool) {
@@ -224,7 +224,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 }
 
 // Crash recovery can crash as well, also in the middle of Open.
-func TestCrashAtEveryStepOfRecovery(t *testing.T) {
+func TestCrashAtEveryStepOfRecoveryIsRecovered(t *testing.T) {
 	for _, sc := range scripts[:5] {
 		t.Run(sc.name, func(t *testing.T) {
 			every(func(d death) (reached bool) {
@@ -263,7 +263,7 @@ func chapters() *rapid.Generator[[]chapter] {
 
 // AC1, AC2, D1: over up to 50 restarts with random transactions, each ends one way
 // everywhere, and no answer is ever taken back.
-func TestRandomRestarts(t *testing.T) {
+func TestRandomRestartsKeepEveryAnswer(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		story := chapters().Draw(rt, "story")
 		var failure any

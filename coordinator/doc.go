@@ -15,6 +15,6 @@
 //
 // The rules of the protocol are in the package protocol, as a pure machine; the
 // log is in the package wal. This package carries out what the machine asks for:
-// drive.go is the one place where records are written and participants are
-// called, for live transactions, for retries and for recovery alike (R11).
+// drive.go is the one place that does so, for live transactions, for retries and
+// for recovery alike (R11); call.go calls the participants.
 package coordinator

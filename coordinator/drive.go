@@ -15,36 +15,28 @@ import (
 
 // drive feeds an event to the transaction's machine, carries out what the machine
 // asks for, and goes on with what came of it, until others have to answer. Live
-// work, retries and recovery all come through here (R11), and nothing else writes
-// records or calls participants.
+// work, retries and recovery all come through here (R11); only what begins a
+// transaction or enlists a branch, and asks nothing of participants, does not.
 //
 // A forced append is waited for in the calling goroutine; participants are called
 // in goroutines of their endpoints, never in this one, so that a participant that
 // hangs holds up nobody.
 //
 //nolint:contextcheck // what follows from an event ends with the coordinator, not with the caller (R6)
-func (d *DTM) drive(t *transaction, ev protocol.Event) error {
+func (d *DTM) drive(t *transaction, ev protocol.Event) {
 	for ev.Kind != 0 {
-		next, err := d.step(t, ev)
-		if err != nil {
-			return err
-		}
-		ev = next
+		ev = d.step(t, ev)
 	}
-	return nil
 }
 
 // step feeds in one event and returns the next one, if it is known already.
-func (d *DTM) step(t *transaction, ev protocol.Event) (next protocol.Event, err error) {
+func (d *DTM) step(t *transaction, ev protocol.Event) (next protocol.Event) {
 	var room [2]*wal.Batch // no step appends more often
 	t.mu.Lock()
-	effects, batches, err := d.advance(t, ev, room[:0])
+	effects, batches := d.advance(t, ev, room[:0])
 	decided := d.settle(t)
 	presumed, done := t.machine.Presumed(), t.machine.Phase() == protocol.Done
 	t.mu.Unlock()
-	if err != nil {
-		return protocol.Event{}, err
-	}
 	if decided {
 		d.reportDecision(t)
 	}
@@ -65,7 +57,7 @@ func (d *DTM) step(t *transaction, ev protocol.Event) (next protocol.Event, err 
 		result := d.result(t, batch)
 		next = protocol.Appended(kind, result)
 		if result != protocol.Durable {
-			return next, nil // R5: what would follow depends on it
+			return next // R5: what would follow depends on it
 		}
 	}
 	if decided {
@@ -74,17 +66,14 @@ func (d *DTM) step(t *transaction, ev protocol.Event) (next protocol.Event, err 
 	if done {
 		d.table.retire(t)
 	}
-	return next, nil
+	return next
 }
 
 // advance moves the machine and hands its records to the log: under the mutex, so
 // that the log has a transaction's records in the order of its steps. It adds one
 // batch for each append among the effects. Called with the transaction's mutex
 // held.
-func (d *DTM) advance(t *transaction, ev protocol.Event, batches []*wal.Batch) ([]protocol.Effect, []*wal.Batch, error) {
-	if ev.Kind == protocol.EventEnlist {
-		return d.advanceEnlist(t, ev, batches)
-	}
+func (d *DTM) advance(t *transaction, ev protocol.Event, batches []*wal.Batch) ([]protocol.Effect, []*wal.Batch) {
 	if ev.Kind != protocol.EventAppended && d.logFailed() {
 		// R5: nothing is decided any more; that includes what would be decided lazily.
 		ev = protocol.LogFailed()
@@ -93,6 +82,9 @@ func (d *DTM) advance(t *transaction, ev protocol.Event, batches []*wal.Batch) (
 		}
 	}
 	effects, err := t.machine.Step(ev)
+	if err != nil {
+		panic(fmt.Sprintf("coordinator: transaction %s: %v", t.id, err)) // only Enlist is refused
+	}
 	for _, effect := range effects {
 		if effect.Kind != protocol.EffectAppend {
 			continue
@@ -103,7 +95,7 @@ func (d *DTM) advance(t *transaction, ev protocol.Event, batches []*wal.Batch) (
 		}
 		batches = append(batches, batch)
 	}
-	return effects, batches, err
+	return effects, batches
 }
 
 // forced reports whether the driver waits for an append.
@@ -113,7 +105,7 @@ func (d *DTM) forced(effect protocol.Effect) bool {
 
 // append hands records to the log. No batch means not written.
 func (d *DTM) append(t *transaction, effect protocol.Effect) (*wal.Batch, error) {
-	if t.log == nil {
+	if t.place == nil {
 		return nil, nil // an orphan: the absence of records is what is acted on
 	}
 	for i, r := range effect.Records {
@@ -122,7 +114,7 @@ func (d *DTM) append(t *transaction, effect protocol.Effect) (*wal.Batch, error)
 			effect.Records[i] = completed
 		}
 	}
-	batch, err := d.log.Append(t.log, d.forced(effect), effect.Records...)
+	batch, err := d.log.Append(t.place, d.forced(effect), effect.Records...)
 	switch {
 	case errors.Is(err, wal.ErrFull):
 		return nil, fmt.Errorf("%w: %w", ErrLimit, err)
@@ -136,7 +128,7 @@ func (d *DTM) append(t *transaction, effect protocol.Effect) (*wal.Batch, error)
 
 // result waits for an append. R5: there are three answers.
 func (d *DTM) result(t *transaction, batch *wal.Batch) protocol.Result {
-	if t.log == nil {
+	if t.place == nil {
 		return protocol.Durable
 	}
 	if batch == nil {
@@ -165,17 +157,17 @@ func (d *DTM) settle(t *transaction) (decided bool) {
 		t.decided.release()
 		t.finished.release()
 	}
-	if !decision.Valid() && phase != protocol.Stopped || t.told {
+	if !decision.Valid() && phase != protocol.Stopped || t.settled {
 		return false
 	}
-	t.told = true
+	t.settled = true
 	if t.timer != nil {
 		t.timer.Stop()
 	}
 	if t.prepare != nil {
 		t.prepare.cancel()
 	}
-	if t.log != nil && t.id.Term == d.log.Term() {
+	if t.place != nil && t.id.Term == d.log.Term() {
 		d.open.Add(-1)
 	}
 	return decision.Valid()
@@ -202,7 +194,7 @@ func (d *DTM) reportDecision(t *transaction) {
 	}
 	if decided.Decision == record.DecisionRollback {
 		t.mu.Lock()
-		fields = append(fields, zap.Error(t.rolledBack()))
+		fields = append(fields, zap.Error(t.rolledBackError()))
 		t.mu.Unlock()
 	}
 	ce.Write(fields...)
@@ -302,56 +294,12 @@ func (d *DTM) prepareContext(t *transaction) *callContext {
 	return t.prepare
 }
 
-// vote is what came of a call of Prepare.
-func (d *DTM) vote(c *call, vote participant.Vote, err error) protocol.Event {
-	reason := ""
-	if err != nil {
-		reason = err.Error()
-	} else if !vote.Valid() {
-		reason = "returned " + vote.String()
-	}
-	if err != nil && vote != participant.VoteRefused {
-		vote = 0 // R4: unknown, whatever it was said to be
-	}
-	c.t.mu.Lock()
-	defer c.t.mu.Unlock()
-	c.t.branches[c.number].lastErr = err
-	return protocol.Voted(c.number, vote, reason)
-}
-
-// answer reads what came of telling a branch: an event for the machine, none if
-// the participant did not answer, and whether the branch has to be told again.
-func (d *DTM) answer(c *call, err error) (ev protocol.Event, again bool) {
-	var outcome participant.Outcome
-	var acknowledged bool
-	switch c.verb {
-	case protocol.EffectCommitOnePhase:
-		outcome, acknowledged = protocol.AnswerOnePhase(err)
-	case protocol.EffectRollback:
-		outcome, acknowledged = protocol.Answer(record.DecisionRollback, err)
-	default:
-		outcome, acknowledged = protocol.Answer(record.DecisionCommit, err)
-	}
-	reason := ""
-	if err != nil {
-		reason = err.Error()
-	}
-	switch {
-	case acknowledged:
-		return protocol.Acknowledged(c.number, outcome, reason), false
-	case outcome == participant.OutcomeHeuristicHazard:
-		return protocol.Hazard(c.number, reason), true
-	default:
-		return protocol.Event{}, true
-	}
-}
-
 func (d *DTM) finish(t *transaction, outcome participant.Outcome) {
 	t.mu.Lock()
 	failure := t.failure
 	var heuristic error
 	if outcome.Heuristic() {
-		heuristic = t.heuristic()
+		heuristic = t.heuristicError()
 	}
 	t.mu.Unlock()
 	d.config.Trace.finished(t.id, outcome)
@@ -376,7 +324,7 @@ func (d *DTM) finish(t *transaction, outcome participant.Outcome) {
 // forget lets participants drop what they keep for a transaction whose completion
 // is durable (R1).
 func (d *DTM) forget(t *transaction, branches []int) {
-	if t.log == nil {
+	if t.place == nil {
 		return // an orphan: nothing is durable, and its tombstone is what keeps it from coming back
 	}
 	for _, number := range branches {

@@ -2,39 +2,15 @@ package coordinator
 
 import (
 	"container/heap"
-	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/assent-tm/assent/coordinator/protocol"
 	"github.com/assent-tm/assent/participant"
-	"github.com/assent-tm/assent/wal/record"
 )
-
-// call is one call of a participant that is to be made, or made again.
-type call struct {
-	t        *transaction
-	endpoint *endpoint
-	number   int
-	verb     protocol.EffectKind
-	ctx      *callContext // of a Prepare
-	presumed bool         // a rollback by absence (R10)
-	hazard   bool         // the branch did not know the transaction (R7)
-	severe   bool         // the last failure logged was of level Error
-	queued   bool         // a Prepare that waits; guarded by endpoint.mu
-	attempts int
-	retryAt  time.Time
-	// Of the call under way: whom it is made to, and what it returns.
-	participant *participant.Registered
-	vote        participant.Vote
-	err         error
-}
 
 // endpoint is the way to one participant: a queue of its own, so that one that is
 // dead or slow delays neither other branches nor other transactions (R6). Calls
@@ -46,9 +22,9 @@ type endpoint struct {
 	mu sync.Mutex
 	// registered is nil while nobody has registered the name.
 	registered *participant.Registered
-	// open says that rollbacks by absence may be sent: the participant's list was
-	// read in this run, or it has none (R10).
-	open bool
+	// listRead says that rollbacks by absence may be sent: the participant's list
+	// was read in this run, or it has none (R10).
+	listRead bool
 
 	inFlight    int
 	telling     int           // of those in flight, calls that tell a decision
@@ -66,8 +42,8 @@ type endpoint struct {
 	undelivered int
 	unforgotten []participant.Branch
 	forgetting  bool
-	// inherited are undecided transactions that wait for open.
-	inherited []*transaction
+	// awaitingList are undecided transactions that wait for listRead.
+	awaitingList []*transaction
 }
 
 // prepare queues a call of Prepare.
@@ -106,7 +82,7 @@ func (e *endpoint) withdraw(c *call) {
 
 // notAsked tells the transaction that there will be no vote.
 func (e *endpoint) notAsked(c *call) {
-	e.d.decideBy(c.t, e.d.vote(c, 0, fmt.Errorf("not asked to prepare: %w", c.ctx.Err())))
+	e.d.drive(c.t, e.d.vote(c, 0, fmt.Errorf("not asked to prepare: %w", c.ctx.Err())))
 }
 
 // tell queues a call that tells a branch its decision; it is made until the
@@ -131,7 +107,7 @@ func (e *endpoint) free() bool {
 }
 
 func (e *endpoint) admit(c *call) {
-	if e.registered == nil || c.presumed && (!e.open || e.d.safeMode.Load() != nil) {
+	if e.registered == nil || c.presumed && (!e.listRead || e.d.safeMode.Load() != nil) {
 		e.held = append(e.held, c)
 		return
 	}
@@ -156,16 +132,16 @@ func (e *endpoint) release() {
 	e.pump()
 }
 
-// letPresumed opens the endpoint for rollbacks by absence (R10) and returns the
+// allowPresumed opens the endpoint for rollbacks by absence (R10) and returns the
 // undecided transactions that waited for it.
-func (e *endpoint) letPresumed() []*transaction {
+func (e *endpoint) allowPresumed() []*transaction {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.open = true
+	e.listRead = true
 	e.release()
-	inherited := e.inherited
-	e.inherited = nil
-	return inherited
+	waiting := e.awaitingList
+	e.awaitingList = nil
+	return waiting
 }
 
 // pump starts calls while there is room. Called with the mutex held.
@@ -243,45 +219,8 @@ func (e *endpoint) start(c *call) {
 	}
 	c.participant = e.registered
 	e.d.goroutines.Add(1)
-	e.d.crew.start(c)
+	e.d.pool.start(c)
 }
-
-// run makes the call. What comes of it is driven by a deferred function, so that a
-// participant that ends its goroutine (runtime.Goexit) gives an unknown answer like
-// one that panics.
-//
-//nolint:contextcheck // participants get a context of their own, not the caller's (R6)
-func (e *endpoint) run(c *call) {
-	defer e.d.goroutines.Done()
-	c.vote, c.err = 0, errExited
-	defer e.ran(c)
-	if c.verb == protocol.EffectPrepare {
-		c.vote, c.err = e.callPrepare(c)
-	} else {
-		c.err = e.callTell(c)
-	}
-}
-
-// ran drives what came of a call.
-func (e *endpoint) ran(c *call) {
-	defer e.drove()
-	if c.err != nil {
-		e.reportPanic(c)
-	}
-	if err := e.d.drive(c.t, e.returned(c)); err != nil {
-		e.d.logger.Error("transaction refused an answer", zap.Stringer("tx", c.t.id), zap.Error(err))
-	}
-}
-
-func (e *endpoint) reportPanic(c *call) {
-	var panicked *panicError
-	if errors.As(c.err, &panicked) {
-		e.d.logger.Error("participant panicked", zap.String("participant", e.name), zap.Stringer("tx", c.t.id),
-			zap.Any("panic", panicked.value), zap.ByteString("stack", panicked.stack))
-	}
-}
-
-var errExited = errors.New("participant ended the goroutine that called it")
 
 // drove notes that one call less is being driven.
 func (e *endpoint) drove() {
@@ -352,80 +291,9 @@ func (e *endpoint) stop() {
 	}
 }
 
-// returned gives the call's place up and returns the event that came of it; none
-// if it has to be made again.
-func (e *endpoint) returned(c *call) protocol.Event {
-	if c.verb == protocol.EffectPrepare {
-		// That a Prepare failed does not make the participant one that is down: its
-		// context may have ended because another branch refused.
-		ev := e.d.vote(c, c.vote, c.err)
-		e.leave(c, c.err == nil || c.vote == participant.VoteRefused, false, false)
-		return ev
-	}
-	ev, again := e.d.answer(c, c.err)
-	answered := ev.Kind != 0
-	c.hazard = c.hazard || ev.Kind == protocol.EventHazard
-	e.noteAttempt(c, c.err, again)
-	e.leave(c, answered, !answered, again) // from here on another goroutine may have c
-	return ev
-}
-
-func (e *endpoint) callPrepare(c *call) (vote participant.Vote, err error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, fmt.Errorf("not asked to prepare: %w", err) // it waited too long in the queue
-	}
-	b, start := e.d.branch(c.t, c.number), time.Now()
-	err = guard(func() (err error) {
-		vote, err = c.participant.Prepare(c.ctx, b)
-		return err
-	})
-	e.d.config.Trace.voted(b, vote, err, start)
-	return vote, err
-}
-
-func (e *endpoint) callTell(c *call) error {
-	c.t.mu.Lock()
-	values := c.t.values
-	c.t.mu.Unlock()
-	b, start, decision := e.d.branch(c.t, c.number), time.Now(), record.DecisionCommit
-	ctx := e.d.callContext(values, start.Add(e.d.config.CallTimeout))
-	defer ctx.cancel()
-	err := guard(func() error {
-		switch c.verb {
-		case protocol.EffectCommit:
-			return c.participant.Commit(ctx, b)
-		case protocol.EffectCommitOnePhase:
-			return c.participant.OnePhaser.CommitOnePhase(ctx, b)
-		default:
-			decision = record.DecisionRollback
-			return c.participant.Rollback(ctx, b)
-		}
-	})
-	e.d.config.Trace.told(b, decision, c.attempts+1, err, start)
-	return err
-}
-
-// guard turns a panic of a participant into an error: an unknown answer.
-func guard(fn func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = &panicError{value: p, stack: debug.Stack()}
-		}
-	}()
-	return fn()
-}
-
-// panicError keeps the stack out of the text: that becomes a record's reason.
-type panicError struct {
-	value any
-	stack []byte
-}
-
-func (e *panicError) Error() string { return fmt.Sprintf("participant panicked: %v", e.value) }
-
-// leave gives the call's place up. answered says that the participant is there,
+// giveUpPlace gives the call's place up. answered says that the participant is there,
 // failed that it is not; again, that the call is to be made again.
-func (e *endpoint) leave(c *call, answered, failed, again bool) {
+func (e *endpoint) giveUpPlace(c *call, answered, failed, again bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.inFlight--

@@ -28,12 +28,11 @@ func WithData(data []byte) EnlistOption { return func(o *enlistOptions) { o.data
 //
 // Errors: ErrSealed once Commit was called, whoever is enlisted, or a rollback is
 // on its way; ErrRolledBack once the transaction was rolled back, by its timeout
-// perhaps; ErrConflict for
-// the same participant with other data; ErrNameTaken and
+// perhaps; ErrConflict for the same participant with other data; ErrNameTaken and
 // participant.ErrInvalidParticipant; ErrLimit for more than 64 branches, too much
 // data, a participant with too many undelivered branches, or a log that is too far
-// behind; ErrOutcomeUnknown if the log failed; ErrNotFound, ErrForgotten,
-// ErrSafeMode, ErrClosed; ctx's error if it has ended already.
+// behind; ErrLogFailed or ErrNotOwner once the log has failed; ErrNotFound,
+// ErrForgotten, ErrSafeMode, ErrClosed; ctx's error if it has ended already.
 func (d *DTM) Enlist(ctx context.Context, id participant.TxID, p participant.Participant, options ...EnlistOption) error {
 	var o enlistOptions
 	for _, option := range options {
@@ -53,7 +52,7 @@ func (d *DTM) enlist(ctx context.Context, id participant.TxID, p participant.Par
 	defer d.leave()
 	t, err := d.find(id)
 	if err != nil {
-		return participant.Branch{}, fmt.Errorf("enlist: %w", err)
+		return participant.Branch{}, fmt.Errorf("enlist in transaction %s: %w", id, err)
 	}
 	registered, err := d.register(p)
 	if err != nil {
@@ -77,7 +76,7 @@ func (d *DTM) enlistBranch(t *transaction, p *participant.Registered, data []byt
 	if err := d.endpoint(name).refuses(); err != nil {
 		return participant.Branch{}, err
 	}
-	added := d.drive(t, protocol.Enlist(name, bytes.Clone(data), p.OnePhaser != nil))
+	added := d.join(t, protocol.Enlist(name, bytes.Clone(data), p.OnePhaser != nil))
 	if added != nil && !errors.Is(added, errEnlisted) {
 		return participant.Branch{}, d.notEnlisted(t, added)
 	}
@@ -126,9 +125,9 @@ func (d *DTM) notEnlisted(t *transaction, err error) error {
 	defer t.mu.Unlock()
 	switch {
 	case t.machine.Decision() == record.DecisionRollback:
-		return t.rolledBack()
+		return t.rolledBackError()
 	case t.machine.Phase() == protocol.Stopped:
-		return t.unknown()
+		return refusedForLog(t.failure)
 	default:
 		return err
 	}
@@ -140,79 +139,38 @@ func (t *transaction) hasBranch(name string) bool {
 	return slices.ContainsFunc(t.branches, func(b branch) bool { return b.endpoint.name == name })
 }
 
-// advanceEnlist takes a branch into the machine and the log, or leaves everything
-// as it was: a branch that the log does not have would be lost in a crash. Called
-// with the transaction's mutex held.
-func (d *DTM) advanceEnlist(t *transaction, ev protocol.Event, batches []*wal.Batch) ([]protocol.Effect, []*wal.Batch, error) {
-	if t.machine.Phase() == protocol.Active && t.hasBranch(ev.Participant) {
-		return nil, nil, errEnlisted
+// join takes a branch into the transaction. It stands beside drive because this is
+// the only event that a machine may refuse.
+func (d *DTM) join(t *transaction, enlist protocol.Event) error {
+	t.mu.Lock()
+	batch, err := d.joinLocked(t, enlist)
+	t.mu.Unlock()
+	if err == nil && d.config.ForceEveryTransition {
+		d.drive(t, protocol.Appended(record.KindEnlisted, d.result(t, batch)))
+	}
+	return err
+}
+
+// joinLocked takes a branch into the machine and the log, or leaves everything as
+// it was: a branch that the log does not have would be lost in a crash. Called with
+// the transaction's mutex held.
+func (d *DTM) joinLocked(t *transaction, enlist protocol.Event) (*wal.Batch, error) {
+	if t.machine.Phase() == protocol.Active && t.hasBranch(enlist.Participant) {
+		return nil, errEnlisted
 	}
 	before := t.machine
-	effects, err := t.machine.Step(ev)
-	if err != nil || len(effects) == 0 {
-		return nil, nil, err // no effects: the log failed
+	effects, err := t.machine.Step(enlist)
+	if err != nil {
+		return nil, err
 	}
 	batch, err := d.append(t, effects[0])
 	if err != nil {
 		t.machine = before
-		return nil, nil, err
+		return nil, err
 	}
 	if t.branches == nil {
 		t.branches = make([]branch, 0, 2) // most transactions have no more
 	}
-	t.branches = append(t.branches, branch{endpoint: d.endpoint(ev.Participant), data: ev.Data})
-	return effects, append(batches, batch), nil
-}
-
-// Register adds a participant. Branches that recovery found for its name and
-// could not deliver are delivered now. ErrNameTaken if another object has the
-// name.
-func (d *DTM) Register(p participant.Participant) error {
-	if !d.enter() {
-		return fmt.Errorf("register participant: %w", ErrClosed)
-	}
-	defer d.leave()
-	_, err := d.register(p)
-	return err
-}
-
-func (d *DTM) register(p participant.Participant) (*participant.Registered, error) {
-	registered, added, err := d.registry.Register(p)
-	if err != nil {
-		return nil, err
-	}
-	if added {
-		e := d.endpoint(registered.Name())
-		e.attach(registered)
-		d.goroutines.Add(1)
-		go d.attend(e, registered)
-	}
-	return registered, nil
-}
-
-// endpoint returns the way to the named participant, registered or not.
-func (d *DTM) endpoint(name string) *endpoint {
-	d.endpointsMu.RLock()
-	e := d.endpoints[name]
-	d.endpointsMu.RUnlock()
-	if e != nil {
-		return e
-	}
-	d.endpointsMu.Lock()
-	defer d.endpointsMu.Unlock()
-	if e = d.endpoints[name]; e == nil {
-		e = &endpoint{d: d, name: name}
-		d.endpoints[name] = e
-	}
-	return e
-}
-
-func (d *DTM) allEndpoints() []*endpoint {
-	d.endpointsMu.RLock()
-	defer d.endpointsMu.RUnlock()
-	all := make([]*endpoint, 0, len(d.endpoints))
-	for _, e := range d.endpoints {
-		all = append(all, e)
-	}
-	return all
+	t.branches = append(t.branches, branch{endpoint: d.endpoint(enlist.Participant), data: enlist.Data})
+	return batch, nil
 }

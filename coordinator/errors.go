@@ -18,12 +18,12 @@ var (
 	ErrOutcomeUnknown = errors.New("outcome unknown: ask again, do not redo")
 	// ErrRolledBack: the decision rollback is durable. A *RolledBackError has the
 	// reason.
-	ErrRolledBack = errors.New("transaction rolled back")
+	ErrRolledBack = errors.New("rolled back")
 	// ErrCommitPending: the decision commit is durable; some participant has not
 	// acknowledged yet, and is told until it does. Never do the work again.
-	ErrCommitPending = errors.New("transaction is committed, some participants are still to be told")
+	ErrCommitPending = errors.New("committed, but participants are still to be told")
 	// ErrCommitted: too late to roll back.
-	ErrCommitted = errors.New("transaction is committed")
+	ErrCommitted = errors.New("too late: it is committed")
 )
 
 // Errors that say that nothing was asked.
@@ -37,8 +37,10 @@ var (
 	ErrSafeMode = errors.New("safe mode: the log is older than its participants; nothing new is begun and nothing is rolled back by absence")
 	// ErrClosed: the coordinator is closed or closing.
 	ErrClosed = errors.New("coordinator is closed")
-	// ErrNotOwner: another coordinator owns the transaction.
-	ErrNotOwner = errors.New("another coordinator owns this transaction")
+	// ErrLogFailed: the log has failed, and with it this coordinator.
+	ErrLogFailed = errors.New("the log failed: close the coordinator and open it anew")
+	// ErrNotOwner: the log has failed because another coordinator owns it now.
+	ErrNotOwner = errors.New("another coordinator has taken this log over")
 	// ErrConflict: the participant is enlisted already, with other data.
 	ErrConflict = errors.New("conflicts with an earlier call")
 	// ErrLimit: a bound of Config or of the contract is reached (R12).
@@ -49,7 +51,8 @@ var (
 	ErrNameTaken = participant.ErrNameTaken
 )
 
-// RolledBackError says why a transaction was rolled back. It Is ErrRolledBack.
+// RolledBackError says why a transaction was rolled back. Its text does not name
+// the transaction: what it is wrapped in does. It Is ErrRolledBack.
 type RolledBackError struct {
 	Tx    participant.TxID
 	Cause record.Cause
@@ -61,7 +64,7 @@ type RolledBackError struct {
 
 func (e *RolledBackError) Error() string {
 	var s strings.Builder
-	fmt.Fprintf(&s, "transaction %s rolled back: %s", e.Tx, e.Cause)
+	fmt.Fprintf(&s, "rolled back: %s", e.Cause)
 	if e.Participant != "" {
 		fmt.Fprintf(&s, ": participant %s", e.Participant)
 	}
@@ -75,8 +78,8 @@ func (e *RolledBackError) Error() string {
 func (e *RolledBackError) Is(target error) bool { return target == ErrRolledBack }
 
 // HeuristicError says that participants decided alone, against the decision. An
-// operator has to make good what they did. It Is ErrRolledBack when that was the
-// decision.
+// operator has to make good what they did. Its text does not name the transaction:
+// what it is wrapped in does. It Is ErrRolledBack when that was the decision.
 type HeuristicError struct {
 	Tx       participant.TxID
 	Decision record.Decision
@@ -87,7 +90,7 @@ type HeuristicError struct {
 }
 
 func (e *HeuristicError) Error() string {
-	return fmt.Sprintf("transaction %s: the decision was %s, but the outcome is %s: %s", e.Tx, e.Decision, e.Outcome, strings.Join(e.Branches, "; "))
+	return fmt.Sprintf("the decision was %s, but the outcome is %s: %s", e.Decision, e.Outcome, strings.Join(e.Branches, "; "))
 }
 
 // Is reports whether target is ErrRolledBack and that was the decision.

@@ -63,7 +63,7 @@ func ask(s *stage, ctx context.Context, id participant.TxID) error { return s.Co
 
 // R5: whichever append fails, and however, the coordinator sends nothing more,
 // never takes the failure for an abort, and says so.
-func TestLogFailure(t *testing.T) {
+func TestNothingIsSentAfterTheLogFailed(t *testing.T) {
 	faults := map[string]waltest.Fault{
 		"not written": {Err: errDown},
 		"written":     {Err: errDown, Applied: true},
@@ -129,14 +129,16 @@ func (f *failing) check(t *testing.T, s *stage, id participant.TxID, err error, 
 		require.Contains(t, []string{"a: prepare returned", "b: prepare returned"}, event, "sent after the failure, or written again")
 	}
 	<-s.Failed()
+	refused := coordinator.ErrLogFailed
 	if errors.Is(fault.Err, wal.ErrFenced) {
-		require.ErrorIs(t, s.Err(), coordinator.ErrNotOwner)
-	} else {
-		require.ErrorIs(t, s.Err(), coordinator.ErrOutcomeUnknown)
+		refused = coordinator.ErrNotOwner
 	}
+	// Nothing was asked: not a word of an outcome.
 	_, begin := s.Begin(t.Context())
-	require.Error(t, begin)
-	require.Error(t, s.Enlist(t.Context(), id, s.actor("c")))
+	for _, err := range []error{s.Err(), begin, s.Enlist(t.Context(), id, s.actor("c")), s.Register(s.actor("d"))} {
+		require.ErrorIs(t, err, refused)
+		require.NotErrorIs(t, err, coordinator.ErrOutcomeUnknown)
+	}
 
 	again, told := s.Commit(t.Context(), id), s.told(id)
 	switch {
@@ -226,8 +228,32 @@ func TestNothingIsDecidedAfterTheLogFailed(t *testing.T) {
 	})
 }
 
+// What was not asked has no unknown outcome, though its own record is in doubt.
+func TestLogThatFailsInBeginOrEnlistAsksNothing(t *testing.T) {
+	for name, fails := range map[string]int{"begin": 2, "enlist": 3} { // 1 is that of Open
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newStage(t, coordinator.Config{ForceEveryTransition: true}, func(c waltest.Call) waltest.Fault {
+					if c.Op != waltest.OpAppend || c.N != fails {
+						return waltest.Fault{}
+					}
+					return waltest.Fault{Err: errDown, Applied: true}
+				})
+				id, err := s.Begin(t.Context())
+				if name == "enlist" {
+					require.NoError(t, err)
+					err = s.Enlist(t.Context(), id, s.actor("a"))
+				}
+				require.ErrorIs(t, err, coordinator.ErrLogFailed)
+				require.NotErrorIs(t, err, coordinator.ErrOutcomeUnknown)
+				s.closesPoisoned()
+			})
+		})
+	}
+}
+
 // R9: another coordinator has taken the term over while this one was asleep.
-func TestFenced(t *testing.T) {
+func TestFencedCoordinatorSendsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStage(t, coordinator.Config{}, nil)
 		a, b := s.actor("a"), s.actor("b")

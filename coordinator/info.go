@@ -64,7 +64,7 @@ func (d *DTM) Get(_ context.Context, id participant.TxID) (Info, error) {
 			ID: id, Phase: protocol.Done, Decision: record.DecisionRollback, Outcome: participant.OutcomeRolledBack, Cause: rolledBack.Cause,
 		}, nil
 	case err != nil:
-		return Info{}, fmt.Errorf("get: %w", err)
+		return Info{}, fmt.Errorf("get transaction %s: %w", id, err)
 	}
 	return t.info(), nil
 }

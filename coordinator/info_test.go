@@ -17,7 +17,7 @@ import (
 	"github.com/assent-tm/assent/wal/record"
 )
 
-func TestGet(t *testing.T) {
+func TestGetSaysWhatIsKnown(t *testing.T) {
 	playWith(t, coordinator.Config{Timeout: 10 * time.Hour, CallTimeout: 10 * time.Hour, RetainBytes: 1 << 20}, nil, func(t *testing.T, s *stage) {
 		a, b, letVote, letCommit := s.actor("a"), s.actor("b"), make(chan struct{}), make(chan struct{})
 		b.prepare = hangs(letVote)
@@ -91,7 +91,7 @@ func TestGetSaysWhyItWasRolledBack(t *testing.T) {
 	})
 }
 
-func TestList(t *testing.T) {
+func TestListFiltersInOrder(t *testing.T) {
 	play(t, func(t *testing.T, s *stage) {
 		a, b := s.actor("a"), s.actor("b")
 		b.commit = answers(errDown)
@@ -134,7 +134,7 @@ func TestList(t *testing.T) {
 
 // Every hook is called, with what happened, and before the caller is told; a hook
 // may ask for the transaction.
-func TestTrace(t *testing.T) {
+func TestTraceTellsEverything(t *testing.T) {
 	var s *stage
 	traced := &story{}
 	look := func(id participant.TxID) string {
@@ -199,7 +199,7 @@ func TestTrace(t *testing.T) {
 }
 
 // An operator is told what needs one, and not more.
-func TestLogLevels(t *testing.T) {
+func TestOperatorIsToldWhatNeedsOne(t *testing.T) {
 	play(t, func(t *testing.T, s *stage) {
 		highest := func() zapcore.Level {
 			synctest.Wait()

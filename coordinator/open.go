@@ -30,13 +30,13 @@ func Open(ctx context.Context, config Config) (*DTM, error) {
 		endpoints: make(map[string]*endpoint), failed: make(chan struct{}),
 	}
 	d.completions.d = d
-	d.crew.next = make(chan *call)
+	d.pool.next = make(chan *call)
 	for _, p := range config.Participants {
 		if err := d.preregister(ctx, p); err != nil {
 			return nil, fmt.Errorf("open coordinator of domain %s: %w", config.Domain, err)
 		}
 	}
-	log, inheritance, err := wal.Open(ctx, config.Store, wal.Config{
+	log, inherited, err := wal.Open(ctx, config.Store, wal.Config{
 		Domain: config.Domain, Owner: config.Owner,
 		Retention: config.Retention, RetainBytes: config.RetainBytes, RetainAtLeast: minRetentions * config.CallTimeout, // R13
 		Forgotten: d.forgotten,
@@ -46,10 +46,11 @@ func Open(ctx context.Context, config Config) (*DTM, error) {
 	}
 	d.log = log
 	d.ctx, d.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
-	d.inherit(inheritance)
+	d.inherit(inherited)
+	plan := d.planRecovery(inherited)
 	d.goroutines.Add(1)
 	go d.watchLog()
-	d.recover()
+	d.recover(plan)
 	return d, nil
 }
 
@@ -77,17 +78,17 @@ func (d *DTM) preregister(ctx context.Context, p participant.Participant) error 
 }
 
 // inherit puts what the log held into the table.
-func (d *DTM) inherit(inheritance *wal.Inheritance) {
-	for _, inherited := range inheritance.Transactions {
+func (d *DTM) inherit(transactions []wal.Inherited) {
+	for _, inherited := range transactions {
 		s := inherited.State
 		t := &transaction{
-			id: s.Tx, epoch: inherited.Epoch, log: inherited.Tx, machine: protocol.Resume(s),
+			id: s.Tx, epoch: inherited.Epoch, place: inherited.Place, machine: protocol.Resume(s),
 			begun: record.Begun{Tx: s.Tx, At: s.At, Timeout: s.Timeout, Attributes: s.Attributes},
 		}
 		for _, b := range s.Branches {
 			t.branches = append(t.branches, branch{endpoint: d.endpoint(b.Participant), data: b.Data})
 		}
-		if t.told = s.Decision.Valid(); t.told {
+		if t.settled = s.Decision.Valid(); t.settled {
 			t.decided.release()
 		}
 		d.table.put(t)
@@ -95,10 +96,9 @@ func (d *DTM) inherit(inheritance *wal.Inheritance) {
 			t.finished.release()
 			d.table.retire(t)
 		}
-		if key := requestKey(t.begun.Attributes); key != "" {
+		if key := keyOf(t.begun.Attributes); key.id != "" {
 			d.requests.put(key, t.id)
 		}
-		d.recovering.add(t, s)
 	}
 }
 
@@ -118,16 +118,16 @@ func (d *DTM) watchLog() {
 		return
 	}
 	d.halted.Store(true)
-	err := d.Err()
+	failure, err := d.log.Err(), d.Err()
 	d.logger.Error("the log failed: nothing more is sent; close the coordinator and open it anew", zap.Error(err))
 	close(d.failed)
 	d.table.eachLive(func(t *transaction) bool {
 		t.mu.Lock()
 		if t.failure == nil {
-			t.failure = err
+			t.failure = failure
 		}
 		t.mu.Unlock()
-		d.decideBy(t, protocol.LogFailed())
+		d.drive(t, protocol.LogFailed())
 		return true
 	})
 	d.cancel(err)
@@ -161,7 +161,7 @@ func (d *DTM) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("close coordinator: participants or the log are still being waited for: %w", context.Cause(ctx))
 	}
-	d.dismissal.Do(d.crew.dismiss)
+	d.stopPool.Do(d.pool.stop)
 	if err := d.log.Close(ctx); err != nil {
 		return fmt.Errorf("close coordinator: %w", err)
 	}
@@ -199,7 +199,7 @@ func (d *DTM) rollBackUndecided() {
 		return true
 	})
 	d.inParallel(undecided, func(t *transaction) {
-		d.decideBy(t, protocol.RollbackRequested(record.CauseClosed, ""))
+		d.drive(t, protocol.RollbackRequested(record.CauseClosed, ""))
 		select {
 		case <-t.waitDecided():
 		case <-d.ctx.Done():

@@ -118,7 +118,7 @@ func compete(t *testing.T, dtm *coordinator.DTM, a, b *participanttest.Memory) r
 }
 
 // The API against a map: random calls with random ids answer what the model says.
-func TestAgainstModel(t *testing.T) {
+func TestRandomCallsAnswerAsTheModelSays(t *testing.T) {
 	memory := participanttest.NewStore()
 	store := waltest.NewMemory().Open()
 	dtm, err := coordinator.Open(t.Context(), coordinator.Config{Domain: "test", Store: store, CommitWait: time.Minute})

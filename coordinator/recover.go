@@ -13,28 +13,45 @@ import (
 	"github.com/assent-tm/assent/coordinator/protocol"
 	"github.com/assent-tm/assent/participant"
 	"github.com/assent-tm/assent/recovery"
+	"github.com/assent-tm/assent/wal"
 	"github.com/assent-tm/assent/wal/record"
 )
 
 // recovering is what Open found in doubt and is not finished yet.
 type recovering struct {
-	states []*record.State
-	mu     sync.Mutex
-	left   map[participant.TxID]struct{}
-	done   chan struct{} // closed when left is empty
+	mu   sync.Mutex
+	left map[participant.TxID]struct{}
+	done chan struct{} // closed when left is empty
 	// blocked is closed when safe mode is entered.
 	blocked chan struct{}
+	// warned are the foreign terms that were reported.
+	warned map[foreignTerm]struct{}
 }
 
-// add is called before anybody else knows of r.
-func (r *recovering) add(t *transaction, s *record.State) {
-	if r.left == nil {
-		r.left = make(map[participant.TxID]struct{})
+// foreignTerm is a term that a participant lists and the log does not.
+type foreignTerm struct {
+	participant string
+	term        participant.Term
+}
+
+// planRecovery is called before anybody else knows of the coordinator.
+func (d *DTM) planRecovery(inherited []wal.Inherited) recovery.Plan {
+	states := make([]*record.State, len(inherited))
+	for i := range inherited {
+		states[i] = inherited[i].State
 	}
-	r.states = append(r.states, s)
-	if recovery.NextStep(s) != recovery.Keep {
-		r.left[t.id] = struct{}{}
+	plan := recovery.NewPlan(states)
+	r := &d.recovering
+	r.left = make(map[participant.TxID]struct{}, plan.InDoubt())
+	for _, s := range slices.Concat(plan.Resend, plan.RollBack, plan.Ask) {
+		r.left[s.Tx] = struct{}{}
 	}
+	r.done, r.blocked = make(chan struct{}), make(chan struct{})
+	r.warned = make(map[foreignTerm]struct{})
+	if len(r.left) == 0 {
+		close(r.done)
+	}
+	return plan
 }
 
 func (r *recovering) finished(t *transaction) {
@@ -107,20 +124,13 @@ func (d *DTM) missing() (names []string) {
 }
 
 // recover carries out the plan for what Open found (R11), in the background.
-func (d *DTM) recover() {
-	plan := recovery.NewPlan(d.recovering.states)
-	d.recovering.states = nil
-	d.recovering.done = make(chan struct{})
-	d.recovering.blocked = make(chan struct{})
-	if len(d.recovering.left) == 0 {
-		close(d.recovering.done)
-	}
+func (d *DTM) recover(plan recovery.Plan) {
 	d.config.Trace.inherited(plan)
 	if plan.InDoubt() > 0 {
 		d.logger.Info("finishing what former coordinators left in doubt",
 			zap.Int("told_again", len(plan.Resend)), zap.Int("rolled_back", len(plan.RollBack)), zap.Int("asked", len(plan.Ask)))
 	}
-	free := d.gate(plan)
+	free := d.holdForLists(plan)
 	d.goroutines.Add(1)
 	go func() {
 		defer d.goroutines.Done()
@@ -131,15 +141,15 @@ func (d *DTM) recover() {
 	}()
 	for _, p := range d.registry.All() {
 		d.goroutines.Add(1)
-		go d.attend(d.endpoint(p.Name()), p)
+		go d.serveParticipant(d.endpoint(p.Name()), p)
 	}
 }
 
-// gate lets the transactions that rest on absence wait for the first of their
+// holdForLists lets the transactions that rest on absence wait for the first of their
 // participants whose list was read (R10). One without branches may have had some
 // in a newer log: it waits for the first participant of all. It returns those that
 // nobody's list could say more about.
-func (d *DTM) gate(plan recovery.Plan) (free []*transaction) {
+func (d *DTM) holdForLists(plan recovery.Plan) (free []*transaction) {
 	var listed []*endpoint
 	for _, p := range d.registry.All() {
 		if p.Lister != nil {
@@ -150,7 +160,7 @@ func (d *DTM) gate(plan recovery.Plan) (free []*transaction) {
 		for _, s := range states {
 			t := d.table.get(s.Tx)
 			for _, b := range t.branches {
-				b.endpoint.inherited = append(b.endpoint.inherited, t)
+				b.endpoint.awaitingList = append(b.endpoint.awaitingList, t)
 			}
 			switch {
 			case len(t.branches) > 0:
@@ -158,7 +168,7 @@ func (d *DTM) gate(plan recovery.Plan) (free []*transaction) {
 				free = append(free, t)
 			default:
 				for _, e := range listed {
-					e.inherited = append(e.inherited, t)
+					e.awaitingList = append(e.awaitingList, t)
 				}
 			}
 		}
@@ -166,14 +176,14 @@ func (d *DTM) gate(plan recovery.Plan) (free []*transaction) {
 	return free
 }
 
-func (d *DTM) resume(t *transaction) { d.decideBy(t, protocol.Resumed()) }
+func (d *DTM) resume(t *transaction) { d.drive(t, protocol.Resumed()) }
 
-// attend welcomes a participant that is new in this run, and then sweeps it for
-// orphans every SweepInterval. Each participant has its own goroutine for it: one
-// whose list hangs delays no other (R6).
-func (d *DTM) attend(e *endpoint, p *participant.Registered) {
+// serveParticipant lets a participant that is new in this run have what waits for
+// its list, and then sweeps it for orphans every SweepInterval. Each participant has
+// its own goroutine for it: one whose list hangs delays no other (R6).
+func (d *DTM) serveParticipant(e *endpoint, p *participant.Registered) {
 	defer d.goroutines.Done()
-	if !d.welcome(e, p) || p.Lister == nil {
+	if !d.awaitList(e, p) || p.Lister == nil {
 		return
 	}
 	s := sweeper{d: d, p: p}
@@ -189,14 +199,14 @@ func (d *DTM) attend(e *endpoint, p *participant.Registered) {
 	}
 }
 
-// welcome reads the participant's list and then lets rollbacks by absence go to it
+// awaitList reads the participant's list and then lets rollbacks by absence go to it
 // (R10). A participant that does not answer is asked again until it does. It
 // returns false if the coordinator ends first.
-func (d *DTM) welcome(e *endpoint, p *participant.Registered) bool {
+func (d *DTM) awaitList(e *endpoint, p *participant.Registered) bool {
 	for failures := 0; p.Lister != nil; failures++ {
 		listing, err := d.list(d.ctx, p)
 		if err == nil {
-			d.examine(p.Name(), listing)
+			d.checkForOldLog(p.Name(), listing)
 			break
 		}
 		if failures == 0 {
@@ -206,12 +216,12 @@ func (d *DTM) welcome(e *endpoint, p *participant.Registered) bool {
 			return false
 		}
 	}
-	d.inParallel(e.letPresumed(), d.presume)
+	d.inParallel(e.allowPresumed(), d.resumePresumed)
 	return true
 }
 
-// presume lets go on what rests on absence.
-func (d *DTM) presume(t *transaction) {
+// resumePresumed lets go on what rests on absence.
+func (d *DTM) resumePresumed(t *transaction) {
 	if d.safeMode.Load() == nil { // R10: one proof anywhere, at any time
 		d.resume(t)
 	}
@@ -222,7 +232,9 @@ func (d *DTM) presume(t *transaction) {
 func (d *DTM) list(ctx context.Context, p *participant.Registered) (l participant.Listing, err error) {
 	ctx, cancel := context.WithTimeout(ctx, d.config.CallTimeout)
 	defer cancel()
-	defer d.whenEnded(cancel)()
+	// Also one that a caller of Orphans waits for ends with the coordinator.
+	stop := context.AfterFunc(d.ctx, cancel)
+	defer stop()
 	err = guard(func() (err error) {
 		l, err = p.Lister.List(ctx, d.config.Domain)
 		return err
@@ -233,19 +245,43 @@ func (d *DTM) list(ctx context.Context, p *participant.Registered) (l participan
 	return l, err
 }
 
-// whenEnded calls fn when the coordinator ends, unless it is stopped before.
-func (d *DTM) whenEnded(fn func()) (stop func() bool) { return context.AfterFunc(d.ctx, fn) }
-
-// examine looks in a participant's list for a proof that the log is older than
-// what the participant saw.
-func (d *DTM) examine(name string, l participant.Listing) {
-	proof := recovery.ProofOfOldLog(name, l, d.knowledge())
+// checkForOldLog looks in a participant's list for a proof that the log is older
+// than what the participant saw (R10), and for what only looks like it.
+func (d *DTM) checkForOldLog(name string, l participant.Listing) {
+	marks := d.marks()
+	for _, term := range recovery.ForeignTerms(l, marks) {
+		d.warnOfForeignTerm(name, term)
+	}
+	proof := recovery.ProofOfOldLog(name, l, marks)
 	if proof == "" || !d.safeMode.CompareAndSwap(nil, &proof) {
 		return
 	}
 	close(d.recovering.blocked)
 	d.logger.Error("safe mode: logged decisions are delivered, nothing is begun, and nothing is rolled back by absence, until an operator has compared log and participants", zap.String("proof", proof))
 	d.config.Trace.safeMode(proof)
+}
+
+// warnOfForeignTerm reports a term once. It proves nothing: another coordinator may
+// serve the domain with a log of its own.
+func (d *DTM) warnOfForeignTerm(name string, term participant.Term) {
+	d.recovering.mu.Lock()
+	key := foreignTerm{name, term}
+	_, warned := d.recovering.warned[key]
+	d.recovering.warned[key] = struct{}{}
+	d.recovering.mu.Unlock()
+	if !warned {
+		d.logger.Warn("participant knows a term of the domain that was never opened in this log: if no other log serves the domain, this one was restored from a backup older than its last start",
+			zap.String("participant", name), zap.Stringer("term", term))
+	}
+}
+
+// marks returns what the log says of its terms now.
+func (d *DTM) marks() recovery.Marks {
+	marks := make(recovery.Marks)
+	for _, m := range d.log.Terms() {
+		marks[m.Term] = m
+	}
+	return marks
 }
 
 // parallel bounds how many transactions wait for the log at once while many are

@@ -213,7 +213,7 @@ func TestPresumedDecisionOfEarlierRunWaitsForTheList(t *testing.T) {
 
 // A participant that recovery misses leaves its branches in doubt, and listed;
 // registering it delivers them.
-func TestMissingParticipant(t *testing.T) {
+func TestMissingParticipantLeavesItsBranchesInDoubt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite()
 		l := s.start(t, death{}, everyBank...)
@@ -251,7 +251,7 @@ func TestMissingParticipant(t *testing.T) {
 
 // R10, R3: a one-phase branch that nobody has registered keeps the decision to
 // itself; once registered it says which way it went.
-func TestDelegatedBothWays(t *testing.T) {
+func TestDelegatedBranchSaysWhichWayItWent(t *testing.T) {
 	for _, committed := range []bool{true, false} {
 		t.Run(fmt.Sprint(committed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -333,7 +333,7 @@ func TestWaitRecoveredSaysWhyItEnds(t *testing.T) {
 		s := newSite()
 		s.leave(t, undecided, "bank_a", "bank_b")
 		l := s.start(t, death{step: 5}, everyBank...) // take over, open, append, delete, decide
-		require.ErrorIs(t, l.dtm.WaitRecovered(t.Context()), coordinator.ErrOutcomeUnknown)
+		require.ErrorIs(t, l.dtm.WaitRecovered(t.Context()), coordinator.ErrLogFailed)
 		l.kill()
 		dtm := s.open(t, coordinator.Config{})
 		waited := make(chan error, 1)

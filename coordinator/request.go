@@ -12,7 +12,7 @@ import (
 // the table holds them.
 type requests struct {
 	mu    sync.Mutex
-	byKey map[string]*request
+	byKey map[requestKey]*request
 }
 
 // request is a Begin with a request id; id is there once begun is closed, and zero
@@ -22,19 +22,20 @@ type request struct {
 	id    participant.TxID
 }
 
-// requestKey returns under what a transaction's request id is known; "" if it has
-// none. Owners don't share request ids.
-func requestKey(a record.Attributes) string {
-	if a[record.AttributeRequestID] == "" {
-		return ""
-	}
-	return a[record.AttributeOwner] + "\x00" + a[record.AttributeRequestID]
+// requestKey is under what a transaction's request id is known. Owners don't share
+// request ids.
+type requestKey struct{ owner, id string }
+
+// keyOf returns the key of a transaction with these attributes; its id is "" if
+// they have no request id.
+func keyOf(a record.Attributes) requestKey {
+	return requestKey{owner: a[record.AttributeOwner], id: a[record.AttributeRequestID]}
 }
 
 // begin returns the transaction that was begun with this key, else a new one. The
 // mutex is not held while one is begun: that may wait for the log, whose writer
 // may be waiting in remove.
-func (r *requests) begin(ctx context.Context, key string, table *table, begin func() (*transaction, error)) (*transaction, error) {
+func (r *requests) begin(ctx context.Context, key requestKey, table *table, begin func() (*transaction, error)) (*transaction, error) {
 	for {
 		q, first := r.join(key)
 		if first {
@@ -56,7 +57,7 @@ func (r *requests) begin(ctx context.Context, key string, table *table, begin fu
 
 // join returns the request with this key, and whether the caller is the first and
 // has to begin the transaction.
-func (r *requests) join(key string) (q *request, first bool) {
+func (r *requests) join(key requestKey) (q *request, first bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if q = r.byKey[key]; q != nil {
@@ -68,7 +69,7 @@ func (r *requests) join(key string) (q *request, first bool) {
 }
 
 // begun says what became of the first Begin; t is nil if it failed.
-func (r *requests) begun(key string, q *request, t *transaction) {
+func (r *requests) begun(key requestKey, q *request, t *transaction) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if t != nil {
@@ -80,17 +81,17 @@ func (r *requests) begun(key string, q *request, t *transaction) {
 }
 
 // put is called before anybody else knows of r.
-func (r *requests) put(key string, id participant.TxID) { r.set(key, &request{opened, id}) }
+func (r *requests) put(key requestKey, id participant.TxID) { r.set(key, &request{opened, id}) }
 
 // set is called with the mutex held, or before anybody else knows of r.
-func (r *requests) set(key string, q *request) {
+func (r *requests) set(key requestKey, q *request) {
 	if r.byKey == nil {
-		r.byKey = make(map[string]*request)
+		r.byKey = make(map[requestKey]*request)
 	}
 	r.byKey[key] = q
 }
 
-func (r *requests) drop(key string, q *request) {
+func (r *requests) drop(key requestKey, q *request) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.byKey[key] == q {
@@ -100,8 +101,8 @@ func (r *requests) drop(key string, q *request) {
 
 // remove lets go of the request id of a transaction that is forgotten.
 func (r *requests) remove(id participant.TxID, attributes record.Attributes) {
-	key := requestKey(attributes)
-	if key == "" {
+	key := keyOf(attributes)
+	if key.id == "" {
 		return
 	}
 	r.mu.Lock()

@@ -74,7 +74,7 @@ func (r *retained) revive(id participant.TxID) *transaction {
 		s.Reason = r.texts.reason
 	}
 	s.Completed = time.UnixMilli(r.completed)
-	t := &transaction{id: id, begun: record.Begun{Tx: id, At: unmilli(r.begun), Attributes: r.attributes()}, told: true}
+	t := &transaction{id: id, begun: record.Begun{Tx: id, At: unmilli(r.begun), Attributes: r.attributes()}, settled: true}
 	for _, b := range r.branches {
 		s.Branches = append(s.Branches, record.Branch{Participant: b.endpoint.name, Vote: b.vote, Outcome: b.outcome})
 		t.branches = append(t.branches, branch{endpoint: b.endpoint})

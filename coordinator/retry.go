@@ -1,14 +1,8 @@
 package coordinator
 
 import (
-	"errors"
-	"math/bits"
 	"math/rand/v2"
 	"time"
-
-	"go.uber.org/zap"
-
-	"github.com/assent-tm/assent/participant"
 )
 
 // retryQueue is a heap of calls by the time they are made again.
@@ -39,34 +33,4 @@ func (d *DTM) backoff(failures int) time.Duration {
 		}
 	}
 	return low + rand.N(high-low+1)
-}
-
-// noteAttempt keeps for Get what came of telling a branch, sets when it is told
-// again, and logs failures: the first, and then ever rarer; at once when they
-// become, or cease to be, an operator's business.
-func (e *endpoint) noteAttempt(c *call, err error, again bool) {
-	c.attempts++
-	if again {
-		pause := e.d.backoff(c.attempts)
-		if c.hazard {
-			pause = e.d.config.RetryMax // R7: nothing gets better by asking often
-		}
-		c.retryAt = time.Now().Add(pause)
-	}
-	c.t.mu.Lock()
-	b := &c.t.branches[c.number]
-	b.attempts, b.lastErr, b.retryAt = c.attempts, err, c.retryAt
-	c.t.mu.Unlock()
-	severe := c.hazard || errors.Is(err, participant.ErrConfig)
-	if !again || bits.OnesCount(uint(c.attempts)) != 1 && severe == c.severe {
-		return
-	}
-	c.severe = severe
-	level := zap.WarnLevel
-	if severe {
-		level = zap.ErrorLevel
-	}
-	e.d.logger.Log(level, "branch has not acknowledged its decision; it is told again",
-		zap.Stringer("tx", c.t.id), zap.Int("branch", c.number), zap.String("participant", e.name),
-		zap.Int("attempt", c.attempts), zap.Duration("again_in", time.Until(c.retryAt)), zap.Error(err))
 }

@@ -243,7 +243,7 @@ func TestCancelledPrepareIsNoOutage(t *testing.T) {
 
 // A participant that is down, and whose places are all taken by Prepares that hang,
 // costs nothing: there is nothing to wake up for.
-func TestParticipantThatIsDownAndFull(t *testing.T) {
+func TestParticipantThatIsDownAndFullCostsNothing(t *testing.T) {
 	playWith(t, coordinator.Config{MaxInFlight: 1}, nil, func(t *testing.T, s *stage) {
 		a, let := s.actor("a"), make(chan struct{})
 		a.commit = answers(errDown)
@@ -264,7 +264,7 @@ func TestParticipantThatIsDownAndFull(t *testing.T) {
 // R7: a participant that does not know what it is to commit has not acknowledged.
 // It is reported at once and asked again at the slowest pace, whatever else it
 // answers.
-func TestHazard(t *testing.T) {
+func TestUnknownBranchOnCommitIsAHazard(t *testing.T) {
 	play(t, func(t *testing.T, s *stage) {
 		a, o := s.actor("a"), &outage{err: participant.ErrUnknownBranch}
 		a.commit = o.answer

@@ -15,7 +15,7 @@ import (
 	"github.com/assent-tm/assent/wal/record"
 )
 
-func TestRun(t *testing.T) {
+func TestRunCommitsOrRollsBack(t *testing.T) {
 	play(t, func(t *testing.T, s *stage) {
 		a := s.actor("a")
 		var id participant.TxID
@@ -52,7 +52,7 @@ func TestRun(t *testing.T) {
 	})
 }
 
-func TestRunOfAFunctionThatPanics(t *testing.T) {
+func TestRunRollsBackWhatPanics(t *testing.T) {
 	play(t, func(t *testing.T, s *stage) {
 		a := s.actor("a")
 		for _, die := range []func(){func() { panic("out of paper") }, runtime.Goexit} {
@@ -81,7 +81,7 @@ func TestRunOfAFunctionThatPanics(t *testing.T) {
 
 // The function's context ends with the transaction's time, and with the caller's;
 // what rolls back does not need it.
-func TestRunOfAFunctionThatTakesTooLong(t *testing.T) {
+func TestRunRollsBackWhatTakesTooLong(t *testing.T) {
 	play(t, func(t *testing.T, s *stage) {
 		wait := func(ctx context.Context, _ *coordinator.Tx) error {
 			<-ctx.Done()

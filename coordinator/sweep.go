@@ -91,13 +91,13 @@ func (d *DTM) tellOrphan(b participant.Branch, decision record.Decision, presume
 		s.Branches[i] = record.Branch{Participant: b.Participant, Outcome: decision.Outcome()}
 	}
 	s.Branches[b.Number].Outcome = 0
-	t := &transaction{id: b.Tx, epoch: d.log.Epoch(), begun: record.Begun{Tx: b.Tx}, machine: protocol.Resume(s), told: true}
+	t := &transaction{id: b.Tx, epoch: d.log.Epoch(), begun: record.Begun{Tx: b.Tx}, machine: protocol.Resume(s), settled: true}
 	for range s.Branches {
 		t.branches = append(t.branches, branch{endpoint: d.endpoint(b.Participant)})
 	}
 	t.decided.release()
 	if presumed {
-		d.presume(t)
+		d.resumePresumed(t)
 	} else {
 		d.resume(t)
 	}
@@ -179,82 +179,43 @@ func (d *DTM) findOrphans(ctx context.Context, p *participant.Registered) ([]rec
 	if err != nil {
 		return nil, fmt.Errorf("list participant %q: %w", p.Name(), err)
 	}
-	d.examine(p.Name(), first)
+	d.checkForOldLog(p.Name(), first)
 	if len(first.Prepared) == 0 {
 		return nil, nil
 	}
-	known := d.remember(first)
+	evidence := d.evidence(first)
 	second, err := d.list(ctx, p)
 	if err != nil {
 		return nil, fmt.Errorf("list participant %q again: %w", p.Name(), err)
 	}
-	return recovery.Sweep(p.Name(), first, second, known), nil
+	return recovery.Sweep(p.Name(), first, second, evidence), nil
 }
 
-// knowledge is what the log and, once remembered, the table say of transactions,
-// for the judgement of recovery.
-type knowledge struct {
-	marks  map[participant.Term]record.TermMarks
-	fates  map[participant.XID]fate
-	tooOld string
-}
-
-// fate is how far a branch is, as its transaction has it.
-type fate struct {
-	decision record.Decision
-	live     bool
-}
-
-// knowledge returns what the log says now.
-func (d *DTM) knowledge() *knowledge {
-	k := &knowledge{marks: make(map[participant.Term]record.TermMarks)}
-	for _, m := range d.log.Terms() {
-		k.marks[m.Term] = m
-	}
-	return k
-}
-
-// remember returns what the table and then the log say of what is listed: an
-// outcome that is forgotten in between has raised its mark.
-func (d *DTM) remember(l participant.Listing) *knowledge {
-	fates := make(map[participant.XID]fate, len(l.Prepared))
+// evidence returns what the table and then the log say of what is listed, in this
+// order (R13).
+func (d *DTM) evidence(l participant.Listing) recovery.Evidence {
+	e := recovery.Evidence{Branches: make(map[participant.XID]recovery.BranchState, len(l.Prepared))}
 	for _, b := range l.Prepared {
 		if t := d.table.get(b.Tx); t != nil {
-			fates[b.XID()] = t.fate(b.Number)
+			e.Branches[b.XID()] = t.branchState(b.Number)
 		}
 	}
-	k := d.knowledge()
-	k.fates = fates
+	e.Marks = d.marks()
 	if proof := d.safeMode.Load(); proof != nil {
-		k.tooOld = *proof
+		e.TooOld = *proof
 	}
-	return k
+	return e
 }
 
-func (t *transaction) fate(number int) fate {
+func (t *transaction) branchState(number int) recovery.BranchState {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	phase, branches := t.machine.Phase(), t.machine.Branches()
-	f := fate{t.machine.Decision(), phase != protocol.Completing && phase != protocol.Done}
+	s := recovery.BranchState{Decision: t.machine.Decision(), Live: phase != protocol.Completing && phase != protocol.Done}
 	if number < len(branches) && branches[number].Outcome.Valid() {
 		// The branch has acknowledged and is not told any more, though others may
 		// be: a late Prepare has brought it back.
-		f.live = false
+		s.Live = false
 	}
-	return f
+	return s
 }
-
-// Outcome implements recovery.Log.
-func (k *knowledge) Outcome(b participant.Branch) (decision record.Decision, live, known bool) {
-	f, known := k.fates[b.XID()]
-	return f.decision, f.live, known
-}
-
-// Marks implements recovery.Log.
-func (k *knowledge) Marks(term participant.Term) (record.TermMarks, bool) {
-	m, listed := k.marks[term]
-	return m, listed
-}
-
-// TooOld implements recovery.Log.
-func (k *knowledge) TooOld() string { return k.tooOld }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/assent-tm/assent/coordinator"
 	"github.com/assent-tm/assent/participant"
@@ -67,6 +69,16 @@ func epochOf(t *testing.T, dtm *coordinator.DTM) uint64 {
 	return b.Epoch
 }
 
+// siteAfterDeath returns a site whose coordinator died, and the id of a transaction
+// that it had committed.
+func siteAfterDeath(t *testing.T) (*site, participant.TxID) {
+	t.Helper()
+	s := newSite()
+	l := s.start(t, death{}, everyBank...)
+	defer l.kill()
+	return s, l.play(t.Context(), scripts[0]).id
+}
+
 var nobody = participant.Func("nobody", nil, nil, nil)
 
 // following returns the id just above.
@@ -89,7 +101,7 @@ func verdicts(orphans []recovery.Orphan) map[participant.XID]recovery.Verdict {
 
 // R10, R13: what Orphans says of each prepared branch, and that the sweep does
 // just that.
-func TestOrphans(t *testing.T) {
+func TestOrphansAreJudgedAndSwept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite()
 		l := s.start(t, death{}, everyBank...)
@@ -177,15 +189,16 @@ func TestForgottenIsListedAndLeft(t *testing.T) {
 	})
 }
 
+// moment is one in which something happens while a participant is read: before this
+// list is read, or after it was read but not returned.
+type moment struct {
+	list  int
+	after bool
+}
+
 // R10: the order of reading, participant, table, log, participant again, keeps the
 // sweep from taking a live branch for an orphan, whatever happens in between.
 func TestSweepNeverTouchesLiveBranches(t *testing.T) {
-	// reading is a participant's list as it is being read: something can happen
-	// before, and after it was read but not returned.
-	type moment struct {
-		list  int
-		after bool
-	}
 	cases := []struct {
 		name             string
 		prepared, ending moment
@@ -200,60 +213,62 @@ func TestSweepNeverTouchesLiveBranches(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				s := newSite()
-				var seen sightings
-				var dtm *coordinator.DTM
-				var live participant.TxID
-				answer, ended := make(chan struct{}), make(chan error, 1)
-				var watching atomic.Bool
-				var lists int // by the goroutine of Orphans only
-				a := &hooked{Memory: s.banks.Participant("bank_a")}
-				b := &slowVoter{Memory: s.banks.Participant("bank_b"), answer: answer}
-				happens := func(now moment) {
-					if now == c.prepared {
-						go func() { ended <- dtm.Commit(context.Background(), live) }()
-						synctest.Wait()
-						require.Equal(t, participanttest.StatePrepared, s.state("bank_a", live, 0))
-					}
-					if now == c.ending {
-						close(answer)
-						require.NoError(t, <-ended)
-						time.Sleep(time.Second) // fake time: completed and forgotten by the bank
-					}
-				}
-				dtm = s.open(t, coordinator.Config{SweepInterval: -1, Trace: seen.trace(), Participants: []participant.Participant{a, b}})
-				synctest.Wait()
-				// A foreign branch, so that no list is empty.
-				foreign := s.late(t, dtm, "bank_a", participant.TxID{Term: participant.NewTerm(1, 99)}, 0)
-				id, err := dtm.Begin(t.Context())
-				require.NoError(t, err)
-				require.NoError(t, dtm.Enlist(t.Context(), id, a))
-				require.NoError(t, dtm.Enlist(t.Context(), id, b))
-				live = id
-				a.list = func(context.Context, int) error {
-					if watching.Load() {
-						lists++
-						happens(moment{lists, false})
-					}
-					return nil
-				}
-				a.listed = func() {
-					if watching.Load() {
-						happens(moment{lists, true})
-					}
-				}
-				watching.Store(true)
-				orphans, err := dtm.Orphans(t.Context())
-				watching.Store(false)
-				require.NoError(t, err)
-				require.Equal(t, map[participant.XID]recovery.Verdict{foreign.XID(): recovery.ForeignTerm}, verdicts(orphans))
-				require.Equal(t, 2, lists)
-				happens(moment{3, false})
-				require.NoError(t, dtm.Commit(t.Context(), id))
-			})
+			synctest.Test(t, func(t *testing.T) { sweepDuring(t, c.prepared, c.ending) })
 		})
 	}
+}
+
+// sweepDuring reads the orphans while a transaction is prepared and ends.
+func sweepDuring(t *testing.T, prepared, ending moment) {
+	s := newSite()
+	var watching atomic.Bool
+	var lists int // by the goroutine of Orphans only
+	happens := func(moment) {}
+	a := &hooked{
+		Memory: s.banks.Participant("bank_a"),
+		list: func(context.Context, int) error {
+			if watching.Load() {
+				lists++
+				happens(moment{lists, false})
+			}
+			return nil
+		},
+		listed: func() {
+			if watching.Load() {
+				happens(moment{lists, true})
+			}
+		},
+	}
+	answer, ended := make(chan struct{}), make(chan error, 1)
+	b := &slowVoter{Memory: s.banks.Participant("bank_b"), answer: answer}
+	dtm := s.open(t, coordinator.Config{SweepInterval: -1, Participants: []participant.Participant{a, b}})
+	synctest.Wait()
+	// A foreign branch, so that no list is empty.
+	foreign := s.late(t, dtm, "bank_a", participant.TxID{Term: participant.NewTerm(1, 99)}, 0)
+	live, err := dtm.Begin(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, dtm.Enlist(t.Context(), live, a))
+	require.NoError(t, dtm.Enlist(t.Context(), live, b))
+	happens = func(now moment) {
+		if now == prepared {
+			go func() { ended <- dtm.Commit(context.Background(), live) }()
+			synctest.Wait()
+			require.Equal(t, participanttest.StatePrepared, s.state("bank_a", live, 0))
+		}
+		if now == ending {
+			close(answer)
+			require.NoError(t, <-ended)
+			time.Sleep(time.Second) // fake time: completed and forgotten by the bank
+		}
+	}
+	watching.Store(true)
+	orphans, err := dtm.Orphans(t.Context())
+	watching.Store(false)
+	require.NoError(t, err)
+	require.Equal(t, map[participant.XID]recovery.Verdict{foreign.XID(): recovery.ForeignTerm}, verdicts(orphans))
+	require.Equal(t, 2, lists)
+	happens(moment{3, false})
+	require.NoError(t, dtm.Commit(t.Context(), live))
 }
 
 // slowVoter votes when it is let.
@@ -278,7 +293,7 @@ func (s *slowVoter) List(context.Context, string) (participant.Listing, error) {
 
 // R4, R6: a late Prepare that brings a branch back is cleaned up, though another
 // participant of its transaction is down and keeps it live.
-func TestBranchThatCameBackOfLiveTransaction(t *testing.T) {
+func TestBranchThatCameBackOfLiveTransactionIsCleanedUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite()
 		var down atomic.Bool
@@ -316,10 +331,7 @@ func TestBranchThatCameBackOfLiveTransaction(t *testing.T) {
 // participant's sweep, nor Orphans beyond its context.
 func TestHangingListDelaysNobodyElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSite()
-		l := s.start(t, death{}, everyBank...)
-		known := l.play(t.Context(), scripts[0]).id
-		l.kill()
+		s, known := siteAfterDeath(t)
 		release := make(chan struct{})
 		b := &hooked{Memory: s.banks.Participant("bank_b"), list: func(context.Context, int) error {
 			<-release
@@ -343,10 +355,7 @@ func TestHangingListDelaysNobodyElse(t *testing.T) {
 // A list that fails is in Orphans' error, and read again at the next sweep.
 func TestFailingListIsReadAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSite()
-		l := s.start(t, death{}, everyBank...)
-		known := l.play(t.Context(), scripts[0]).id
-		l.kill()
+		s, known := siteAfterDeath(t)
 		var down atomic.Bool
 		a := &hooked{Memory: s.banks.Participant("bank_a"), list: func(context.Context, int) error {
 			if down.Load() {
@@ -372,10 +381,7 @@ func TestFailingListIsReadAgain(t *testing.T) {
 // reported once however many sweeps find it.
 func TestOrphanIsToldUntilItAcknowledges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSite()
-		l := s.start(t, death{}, everyBank...)
-		known := l.play(t.Context(), scripts[0]).id
-		l.kill()
+		s, known := siteAfterDeath(t)
 		var down atomic.Bool
 		var calls, under atomic.Int32
 		down.Store(true)
@@ -410,13 +416,9 @@ func TestOrphanIsToldUntilItAcknowledges(t *testing.T) {
 
 func TestNegativeSweepIntervalSweepsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSite()
-		l := s.start(t, death{}, everyBank...)
-		known := l.play(t.Context(), scripts[0]).id
-		epoch := epochOf(t, l.dtm)
-		l.kill()
+		s, known := siteAfterDeath(t)
 		bank := s.banks.Participant("bank_a")
-		_, err := bank.Prepare(t.Context(), participant.Branch{Domain: "test", Tx: preceding(known), Epoch: epoch})
+		_, err := bank.Prepare(t.Context(), participant.Branch{Domain: "test", Tx: preceding(known), Epoch: 1})
 		require.NoError(t, err)
 		dtm := s.open(t, coordinator.Config{Participants: []participant.Participant{bank}, SweepInterval: -1})
 		synctest.Wait()
@@ -430,7 +432,7 @@ func TestNegativeSweepIntervalSweepsOnce(t *testing.T) {
 // R4, R9: the Prepare of a dead coordinator arrives when recovery is over. The
 // tombstone refuses it, and so does the epoch; if the participant has neither any
 // more, the sweep cleans up.
-func TestLatePrepareAfterRecovery(t *testing.T) {
+func TestLatePrepareAfterRecoveryIsCleanedUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite()
 		var late participant.Branch
@@ -474,12 +476,9 @@ func TestLatePrepareAfterRecovery(t *testing.T) {
 
 // R10: what a participant lists against its contract is not touched, and harms
 // nobody.
-func TestListsAgainstTheContract(t *testing.T) {
+func TestListsAgainstTheContractHarmNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSite()
-		l := s.start(t, death{}, everyBank...)
-		known := l.play(t.Context(), scripts[0]).id
-		l.kill()
+		s, known := siteAfterDeath(t)
 		bank := &liar{Memory: s.banks.Participant("bank_a"), listing: participant.Listing{Prepared: []participant.Branch{
 			{Domain: "other", Tx: preceding(known)},
 			{Domain: "test-2", Tx: preceding(known), Number: 1},
@@ -505,7 +504,32 @@ type liar struct {
 
 func (l *liar) List(context.Context, string) (participant.Listing, error) { return l.listing, nil }
 
-func TestOrphansOfClosedCoordinator(t *testing.T) {
+// R10: a log that was restored from a backup older than its last start does not know
+// the term of that start.
+func TestForeignTermIsReportedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, known := siteAfterDeath(t)
+		foreign := participant.TxID{Term: participant.NewTerm(9, 99)}
+		var banks []participant.Participant
+		for _, name := range []string{"bank_a", "bank_b"} {
+			banks = append(banks, &liar{Memory: s.banks.Participant(name), listing: participant.Listing{
+				Highest: []participant.TxID{known, foreign}, Prepared: []participant.Branch{{Domain: "test", Tx: foreign}},
+			}})
+		}
+		core, logs := observer.New(zap.WarnLevel)
+		dtm := s.open(t, coordinator.Config{Participants: banks, Logger: zap.New(core)})
+		time.Sleep(time.Hour) // fake time: many sweeps
+		_, err := dtm.Orphans(t.Context())
+		require.NoError(t, err)
+		reports := logs.FilterMessageSnippet("never opened in this log")
+		require.Equal(t, 2, reports.Len(), "one of each participant")
+		require.Equal(t, 2, reports.FilterField(zap.Stringer("term", foreign.Term)).Len())
+		_, err = dtm.Begin(t.Context())
+		require.NoError(t, err, "it proves nothing")
+	})
+}
+
+func TestOrphansRefusesOnceClosed(t *testing.T) {
 	s := newSite()
 	store := s.log.Open()
 	dtm, err := coordinator.Open(t.Context(), coordinator.Config{Domain: "test", Store: store})
@@ -549,7 +573,7 @@ func TestOtherCoordinatorsBranchesAreLeft(t *testing.T) {
 }
 
 // R10: sweeps in the midst of live work find no orphan, ever.
-func TestSweepsAmongLiveWork(t *testing.T) {
+func TestSweepsAmongLiveWorkFindNoOrphan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite()
 		var seen sightings

@@ -29,7 +29,7 @@ func hangs(let <-chan struct{}) func(context.Context, participant.Branch) (parti
 // R4: a vote that is missing counts as a refusal, and the branch as prepared: it is
 // rolled back, but only when its Prepare has returned, and a late yes is answered
 // with Rollback.
-func TestPrepareTimeout(t *testing.T) {
+func TestMissingVoteIsARefusal(t *testing.T) {
 	play(t, func(t *testing.T, s *stage) {
 		let := make(chan struct{})
 		a, b := s.actor("a"), s.actor("b")
@@ -136,7 +136,7 @@ func TestQueueOfHangingParticipantIsBounded(t *testing.T) {
 }
 
 // R8: time decides a rollback, and only before the decision.
-func TestTransactionTimeout(t *testing.T) {
+func TestTimeDecidesARollback(t *testing.T) {
 	play(t, func(t *testing.T, s *stage) {
 		a := s.actor("a")
 		id := s.beginWith([]coordinator.BeginOption{coordinator.WithTimeout(5 * time.Second)}, a)
@@ -161,7 +161,7 @@ func TestTransactionTimeout(t *testing.T) {
 }
 
 // The transaction's time may end before that of its calls.
-func TestTransactionTimeoutWhilePreparing(t *testing.T) {
+func TestTransactionMayTimeOutBeforeItsCalls(t *testing.T) {
 	play(t, func(t *testing.T, s *stage) {
 		let := make(chan struct{})
 		a := s.actor("a")
@@ -181,7 +181,7 @@ func TestTransactionTimeoutWhilePreparing(t *testing.T) {
 	})
 }
 
-func TestContextThatEndsBeforeTheDecision(t *testing.T) {
+func TestContextThatEndsBeforeTheDecisionRollsBack(t *testing.T) {
 	cause := errors.New("the client hung up")
 	play(t, func(t *testing.T, s *stage) {
 		ctx, cancel := context.WithCancelCause(t.Context())
@@ -215,7 +215,7 @@ func TestContextThatEndsBeforeTheDecision(t *testing.T) {
 }
 
 // R6: after the decision the caller's context ends the waiting and nothing else.
-func TestContextThatEndsAfterTheDecision(t *testing.T) {
+func TestContextThatEndsAfterTheDecisionEndsTheWaiting(t *testing.T) {
 	playWith(t, coordinator.Config{CommitWait: time.Hour}, nil, func(t *testing.T, s *stage) {
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
@@ -238,7 +238,7 @@ func TestContextThatEndsAfterTheDecision(t *testing.T) {
 	})
 }
 
-func TestCommitWait(t *testing.T) {
+func TestCommitWaitBoundsTheWaiting(t *testing.T) {
 	for wait, takes := range map[time.Duration]time.Duration{0: time.Second, -1: 0, 7 * time.Second: 7 * time.Second} {
 		playWith(t, coordinator.Config{CommitWait: wait}, nil, func(t *testing.T, s *stage) {
 			let := make(chan struct{})
@@ -260,7 +260,7 @@ type valueKey struct{}
 
 // Participants get the values of the context that asked for the decision, and a
 // deadline of their own, also when they are told again.
-func TestContextOfCalls(t *testing.T) {
+func TestCallsHaveTheCallersValues(t *testing.T) {
 	play(t, func(t *testing.T, s *stage) {
 		a := s.soloist("a") // two branches: it is asked to prepare
 		check := func(ctx context.Context) {
@@ -314,7 +314,7 @@ func TestContextOfCalls(t *testing.T) {
 
 // A call's context ends at its deadline, and says why, to those who wait and those
 // who look.
-func TestContextOfCallsEnds(t *testing.T) {
+func TestContextOfCallsEndsAtItsDeadline(t *testing.T) {
 	play(t, func(t *testing.T, s *stage) {
 		looks, waits := s.actor("looks"), s.actor("waits")
 		looks.commit = func(ctx context.Context, _ participant.Branch) error {
@@ -341,7 +341,7 @@ func TestContextOfCallsEnds(t *testing.T) {
 }
 
 // A participant that panics, or ends its goroutine, gives an unknown answer.
-func TestPanics(t *testing.T) {
+func TestPanicIsAnUnknownAnswer(t *testing.T) {
 	for name, die := range map[string]func(){
 		"panic":  func() { panic("out of paper") },
 		"goexit": runtime.Goexit,

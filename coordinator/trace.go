@@ -22,12 +22,14 @@ type Trace struct {
 	// Decided: the decision holds for ever. For a commit that some participant
 	// depends on it is durable.
 	Decided func(tx participant.TxID, decision record.Decision, cause record.Cause)
-	// Told: a call of Commit, Rollback or CommitOnePhase returned.
+	// Told: a call of Commit, Rollback or CommitOnePhase returned. For CommitOnePhase
+	// decision is commit though nothing is decided before the branch answers.
 	Told func(b participant.Branch, decision record.Decision, attempt int, err error, took time.Duration)
 	// Finished: every branch has ended. An outcome of zero means that the log
 	// failed.
 	Finished func(tx participant.TxID, outcome participant.Outcome)
-	// Inherited: a former coordinator left this many transactions in doubt.
+	// Inherited: what recovery does about the transactions that former coordinators
+	// left. Called once, from Open; the plan may be empty, and is not to be modified.
 	Inherited func(plan recovery.Plan)
 	// Orphan: a sweep found a prepared branch that no live transaction has.
 	Orphan func(o recovery.Orphan)

@@ -19,8 +19,9 @@ type transaction struct {
 	begun    record.Begun
 	deadline time.Time
 	epoch    uint64
-	// log is the log's handle; nil for an orphan, which the log does not know.
-	log *wal.Tx
+	// place is the transaction's place in the log; nil for an orphan, which the log
+	// does not know.
+	place *wal.Place
 
 	mu       sync.Mutex
 	machine  protocol.Machine
@@ -33,7 +34,7 @@ type transaction struct {
 	asked    []call       // those calls
 	decided  latch        // the decision holds, or the log failed
 	finished latch        // every branch has ended, or the log failed
-	told     bool         // the decision was counted
+	settled  bool         // the decision was counted
 	failure  error        // why the machine was stopped
 }
 
@@ -115,45 +116,35 @@ func (d *DTM) branchLocked(t *transaction, number int) participant.Branch {
 	}
 }
 
-// answer says to Commit how the transaction ended, the first that holds; see
-// there.
-func (t *transaction) answer() error {
+// commitAnswer says to Commit how the transaction ended, the first that holds; see
+// there. It and the errors below leave it to their callers to name the transaction.
+func (t *transaction) commitAnswer() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch decision := t.machine.Decision(); {
 	case !decision.Valid():
-		return t.unknown()
+		return t.unknownError()
 	case t.machine.Outcome().Heuristic():
-		return t.heuristic()
+		return t.heuristicError()
 	case decision == record.DecisionRollback:
-		return t.rolledBack()
-	case !t.allEnded():
-		return fmt.Errorf("transaction %s: %w", t.id, ErrCommitPending)
-	default:
-		return nil
+		return t.rolledBackError()
 	}
+	if untold := t.untold(); untold != "" {
+		return fmt.Errorf("%w: %s", ErrCommitPending, untold)
+	}
+	return nil
 }
 
-// allEnded reports whether every branch has ended. It stays true if the log fails
-// afterwards. Called with the mutex held.
-func (t *transaction) allEnded() bool {
-	for _, b := range t.machine.Branches() {
-		if !b.Outcome.Valid() {
-			return false
-		}
-	}
-	return true
-}
-
-// unknown is the answer while there is no decision. Called with the mutex held.
-func (t *transaction) unknown() error {
+// unknownError is the answer while there is no decision. Called with the mutex held.
+func (t *transaction) unknownError() error {
 	if t.failure != nil {
-		return fmt.Errorf("transaction %s: %w: %w", t.id, ErrOutcomeUnknown, t.failure)
+		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, t.failure)
 	}
-	return fmt.Errorf("transaction %s: %w", t.id, ErrOutcomeUnknown)
+	return ErrOutcomeUnknown
 }
 
-func (t *transaction) rolledBack() error {
+// rolledBackError says who or what decided the rollback. Called with the mutex held.
+func (t *transaction) rolledBackError() error {
 	decided := t.machine.Decided()
 	e := &RolledBackError{Tx: t.id, Cause: decided.Cause, Reason: decided.Reason}
 	if decided.By >= 0 && decided.By < len(t.branches) {
@@ -162,7 +153,8 @@ func (t *transaction) rolledBack() error {
 	return e
 }
 
-func (t *transaction) heuristic() error {
+// heuristicError names the branches that decided alone. Called with the mutex held.
+func (t *transaction) heuristicError() error {
 	e := &HeuristicError{Tx: t.id, Decision: t.machine.Decision(), Outcome: t.machine.Outcome()}
 	for i, b := range t.machine.Branches() {
 		outcome := b.Outcome

@@ -37,7 +37,7 @@ func (d *DTM) Run(ctx context.Context, fn func(ctx context.Context, tx *Tx) erro
 	}
 	t, err := d.find(id)
 	if err != nil {
-		return err
+		return fmt.Errorf("run transaction %s: %w", id, err)
 	}
 	returned := false
 	defer func() {

@@ -54,13 +54,6 @@ func (r *Registry) Register(p Participant) (reg *Registered, added bool, err err
 	return reg, false, nil
 }
 
-// Lookup returns the participant with this name, or nil.
-func (r *Registry) Lookup(name string) *Registered {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return r.byName[name]
-}
-
 // All returns the registered participants in the order of their names.
 func (r *Registry) All() []*Registered {
 	r.mu.RLock()

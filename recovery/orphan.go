@@ -61,33 +61,44 @@ type Orphan struct {
 	Reason  string
 }
 
-// Log is what the judgement needs of the log and of the coordinator's table.
-type Log interface {
-	// Outcome returns whether the branch's transaction is known, and its decision
-	// if that is durable; live says that the drive loop has yet to end the branch.
-	Outcome(participant.Branch) (d record.Decision, live, known bool)
-	// Marks returns the marks of a term of this log, and whether it is one.
-	Marks(participant.Term) (record.TermMarks, bool)
-	// TooOld returns the proof that the log is older than its participants, "" if
-	// none was found.
-	TooOld() string
+// Marks are those of every term of a log. It must be read after the list that is
+// judged by it: a transaction that begins later is above what was listed.
+type Marks map[participant.Term]record.TermMarks
+
+// Evidence is what the log and the coordinator's table say of what a participant
+// lists. The table must be read before Marks: an outcome that is forgotten in
+// between has raised its mark (R13).
+type Evidence struct {
+	Marks Marks
+	// Branches are the listed ones whose transactions are known.
+	Branches map[participant.XID]BranchState
+	// TooOld is the proof that the log is older than its participants, "" if none
+	// was found.
+	TooOld string
 }
 
-// Judge says what becomes of one prepared branch. It must have been listed before
-// log is asked: a transaction that begins later is above what was listed.
-func Judge(b participant.Branch, log Log) (Verdict, string) {
-	marks, listed := log.Marks(b.Tx.Term)
+// BranchState is how far a branch is, as its transaction has it.
+type BranchState struct {
+	// Decision is invalid if there is none, or none that is durable.
+	Decision record.Decision
+	// Live: the drive loop has yet to end the branch.
+	Live bool
+}
+
+// Judge says what becomes of one prepared branch, and why.
+func Judge(b participant.Branch, e Evidence) (Verdict, string) {
+	marks, listed := e.Marks[b.Tx.Term]
 	if !listed {
 		return ForeignTerm, fmt.Sprintf("term %s was never opened in this log: another log's coordinator owns the branch", b.Tx.Term)
 	}
 	// R10, R13: retained outcomes come first.
-	decision, live, known := log.Outcome(b)
+	branch, known := e.Branches[b.XID()]
 	switch {
-	case known && live:
+	case known && branch.Live:
 		return Leave, "its transaction is live"
-	case known && decision == record.DecisionCommit:
+	case known && branch.Decision == record.DecisionCommit:
 		return TellCommit, "its transaction committed"
-	case known && decision == record.DecisionRollback:
+	case known && branch.Decision == record.DecisionRollback:
 		return TellRollback, "its transaction was rolled back"
 	case known:
 		return Leave, "its transaction is undecided"
@@ -95,8 +106,8 @@ func Judge(b participant.Branch, log Log) (Verdict, string) {
 		return LogTooOld, fmt.Sprintf("the log knows ids of term %s only up to %s", b.Tx.Term, participant.TxID{Term: b.Tx.Term, UUID: marks.Highest})
 	case marks.Forgotten(b.Tx.UUID):
 		return Forgotten, "the outcome of its transaction was forgotten: it may have committed"
-	case log.TooOld() != "":
-		return LogTooOld, "the log has no decision for its transaction, but may have lost it: " + log.TooOld()
+	case e.TooOld != "":
+		return LogTooOld, "the log has no decision for its transaction, but may have lost it: " + e.TooOld
 	default:
 		return TellPresumed, "no decision was ever made for its transaction"
 	}
@@ -105,7 +116,7 @@ func Judge(b participant.Branch, log Log) (Verdict, string) {
 // Sweep judges what a participant lists. The order of reading keeps it from
 // taking a live branch for an orphan: the participant first, then the table and
 // the log, then the participant again; only branches on both lists count.
-func Sweep(name string, first, second participant.Listing, log Log) []Orphan {
+func Sweep(name string, first, second participant.Listing, e Evidence) []Orphan {
 	again := make(map[participant.XID]bool, len(second.Prepared))
 	for _, b := range second.Prepared {
 		again[b.XID()] = true
@@ -116,7 +127,7 @@ func Sweep(name string, first, second participant.Listing, log Log) []Orphan {
 			continue
 		}
 		b.Participant = name
-		if verdict, reason := Judge(b, log); verdict != Leave {
+		if verdict, reason := Judge(b, e); verdict != Leave {
 			orphans = append(orphans, Orphan{Branch: b, Verdict: verdict, Reason: reason})
 		}
 	}
@@ -124,18 +135,34 @@ func Sweep(name string, first, second participant.Listing, log Log) []Orphan {
 }
 
 // ProofOfOldLog returns why a participant's list proves that the log is older
-// than what the participant saw (R10), or "" if it does not. Marks must be read
-// after the list.
-func ProofOfOldLog(name string, l participant.Listing, log Log) string {
-	ids := slices.Clone(l.Highest)
-	for _, b := range l.Prepared {
-		ids = append(ids, b.Tx)
-	}
-	for _, id := range ids {
-		if marks, listed := log.Marks(id.Term); listed && !marks.Begun(id.UUID) {
+// than what the participant saw (R10), or "" if it does not.
+func ProofOfOldLog(name string, l participant.Listing, marks Marks) string {
+	for _, id := range listedIDs(l) {
+		if marks, listed := marks[id.Term]; listed && !marks.Begun(id.UUID) {
 			return fmt.Sprintf("participant %q knows transaction %s, but the log knows ids of that term only up to %s: the log is older than its participants, restored from a backup perhaps",
 				name, id, participant.TxID{Term: id.Term, UUID: marks.Highest})
 		}
 	}
 	return ""
+}
+
+// ForeignTerms returns the terms on a participant's list that are not the log's, in
+// order. They are other logs', or the log's own from a time that it has lost: it
+// was restored from a backup older than its last start.
+func ForeignTerms(l participant.Listing, marks Marks) (foreign []participant.Term) {
+	for _, id := range listedIDs(l) {
+		if _, listed := marks[id.Term]; !listed {
+			foreign = append(foreign, id.Term)
+		}
+	}
+	slices.Sort(foreign)
+	return slices.Compact(foreign)
+}
+
+func listedIDs(l participant.Listing) []participant.TxID {
+	ids := slices.Clone(l.Highest)
+	for _, b := range l.Prepared {
+		ids = append(ids, b.Tx)
+	}
+	return ids
 }

@@ -22,39 +22,15 @@ func unique(number byte) (u uuid.UUID) {
 	return u
 }
 
-// log is a table and a log as the judgement sees them.
-type log struct {
-	known  map[participant.XID]known
-	marks  map[participant.Term]record.TermMarks
-	tooOld string
-}
-
-type known struct {
-	decision record.Decision
-	live     bool
-}
-
-func (l log) Outcome(b participant.Branch) (record.Decision, bool, bool) {
-	k, ok := l.known[b.XID()]
-	return k.decision, k.live, ok
-}
-
-func (l log) Marks(term participant.Term) (record.TermMarks, bool) {
-	m, ok := l.marks[term]
-	return m, ok
-}
-
-func (l log) TooOld() string { return l.tooOld }
-
 func branch(tx participant.TxID, number int) participant.Branch {
 	return participant.Branch{Domain: "test", Tx: tx, Number: number}
 }
 
 // terms: of term 1 the log has forgotten ids up to 3 and knows ids up to 6; of
 // term 2 nothing was begun durably.
-func terms() map[participant.Term]record.TermMarks {
+func terms() recovery.Marks {
 	one, two := id(1, 0).Term, id(2, 0).Term
-	return map[participant.Term]record.TermMarks{
+	return recovery.Marks{
 		one: {Term: one, Mark: unique(3), Highest: unique(6)},
 		two: {Term: two},
 	}
@@ -67,24 +43,24 @@ func TestJudge(t *testing.T) {
 	cases := []struct {
 		name   string
 		tx     participant.TxID
-		known  *known
+		known  *recovery.BranchState
 		tooOld string
 		want   recovery.Verdict
 		reason string
 	}{
 		{"unlisted term", id(3, 5), nil, "", recovery.ForeignTerm, "never opened in this log"},
 		{"unlisted term, old log", id(3, 5), nil, "proof", recovery.ForeignTerm, "never opened in this log"},
-		{"live", id(1, 5), &known{undecided, true}, "", recovery.Leave, "live"},
-		{"live and committed", id(1, 5), &known{commit, true}, "", recovery.Leave, "live"},
-		{"live and rolled back", id(1, 5), &known{rollback, true}, "", recovery.Leave, "live"},
-		{"ended without a decision", id(1, 5), &known{undecided, false}, "", recovery.Leave, "undecided"},
-		{"committed", id(1, 5), &known{commit, false}, "", recovery.TellCommit, "committed"},
-		{"rolled back", id(1, 5), &known{rollback, false}, "", recovery.TellRollback, "rolled back"},
-		{"committed, old log", id(1, 5), &known{commit, false}, "proof", recovery.TellCommit, "committed"},
-		{"rolled back, old log", id(1, 5), &known{rollback, false}, "proof", recovery.TellRollback, "rolled back"},
+		{"live", id(1, 5), &recovery.BranchState{undecided, true}, "", recovery.Leave, "live"},
+		{"live and committed", id(1, 5), &recovery.BranchState{commit, true}, "", recovery.Leave, "live"},
+		{"live and rolled back", id(1, 5), &recovery.BranchState{rollback, true}, "", recovery.Leave, "live"},
+		{"ended without a decision", id(1, 5), &recovery.BranchState{undecided, false}, "", recovery.Leave, "undecided"},
+		{"committed", id(1, 5), &recovery.BranchState{commit, false}, "", recovery.TellCommit, "committed"},
+		{"rolled back", id(1, 5), &recovery.BranchState{rollback, false}, "", recovery.TellRollback, "rolled back"},
+		{"committed, old log", id(1, 5), &recovery.BranchState{commit, false}, "proof", recovery.TellCommit, "committed"},
+		{"rolled back, old log", id(1, 5), &recovery.BranchState{rollback, false}, "proof", recovery.TellRollback, "rolled back"},
 		// A retained outcome comes before the mark: those at or below it may be kept.
-		{"committed, below the mark", id(1, 2), &known{commit, false}, "", recovery.TellCommit, "committed"},
-		{"live, below the mark", id(1, 2), &known{undecided, true}, "", recovery.Leave, "live"},
+		{"committed, below the mark", id(1, 2), &recovery.BranchState{commit, false}, "", recovery.TellCommit, "committed"},
+		{"live, below the mark", id(1, 2), &recovery.BranchState{undecided, true}, "", recovery.Leave, "live"},
 		{"unknown, below the mark", id(1, 2), nil, "", recovery.Forgotten, "may have committed"},
 		{"unknown, at the mark", id(1, 3), nil, "", recovery.Forgotten, "may have committed"},
 		{"unknown, just above the mark", id(1, 4), nil, "", recovery.TellPresumed, "no decision"},
@@ -97,11 +73,11 @@ func TestJudge(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			l := log{known: map[participant.XID]known{}, marks: terms(), tooOld: c.tooOld}
+			e := recovery.Evidence{Branches: map[participant.XID]recovery.BranchState{}, Marks: terms(), TooOld: c.tooOld}
 			if c.known != nil {
-				l.known[branch(c.tx, 1).XID()] = *c.known
+				e.Branches[branch(c.tx, 1).XID()] = *c.known
 			}
-			verdict, reason := recovery.Judge(branch(c.tx, 1), l)
+			verdict, reason := recovery.Judge(branch(c.tx, 1), e)
 			require.Equal(t, c.want, verdict, "%s", verdict)
 			require.Contains(t, reason, c.reason)
 		})
@@ -112,20 +88,20 @@ func TestJudge(t *testing.T) {
 // transaction has is an orphan.
 func TestSweepJudgesWhatBothListsHold(t *testing.T) {
 	before, both, after, live := branch(id(1, 4), 0), branch(id(1, 4), 1), branch(id(1, 4), 2), branch(id(1, 5), 0)
-	l := log{marks: terms(), known: map[participant.XID]known{live.XID(): {0, true}}}
+	e := recovery.Evidence{Marks: terms(), Branches: map[participant.XID]recovery.BranchState{live.XID(): {Live: true}}}
 	list := func(branches ...participant.Branch) participant.Listing {
 		return participant.Listing{Prepared: branches}
 	}
-	orphans := recovery.Sweep("bank", list(before, both, live), list(live, both, after), l)
+	orphans := recovery.Sweep("bank", list(before, both, live), list(live, both, after), e)
 	want := both
 	want.Participant = "bank"
 	require.Equal(t, []recovery.Orphan{{Branch: want, Verdict: recovery.TellPresumed, Reason: orphans[0].Reason}}, orphans)
-	require.Empty(t, recovery.Sweep("bank", list(), list(both), l))
-	require.Empty(t, recovery.Sweep("bank", list(both), list(), l))
+	require.Empty(t, recovery.Sweep("bank", list(), list(both), e))
+	require.Empty(t, recovery.Sweep("bank", list(both), list(), e))
 	// The other domain's branch has another XID.
 	foreign := both
 	foreign.Domain = "other"
-	require.Empty(t, recovery.Sweep("bank", list(both), list(foreign), l))
+	require.Empty(t, recovery.Sweep("bank", list(both), list(foreign), e))
 }
 
 // R10: one id above the highest of a listed term proves the log old.
@@ -146,7 +122,7 @@ func TestProofOfOldLog(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			proof := recovery.ProofOfOldLog("bank", c.listing, log{marks: terms()})
+			proof := recovery.ProofOfOldLog("bank", c.listing, terms())
 			require.Equal(t, c.proves, proof != "", proof)
 			if c.proves {
 				require.Contains(t, proof, `"bank"`)
@@ -155,9 +131,19 @@ func TestProofOfOldLog(t *testing.T) {
 	}
 }
 
+// R10: every term that is not this log's, once.
+func TestForeignTerms(t *testing.T) {
+	l := participant.Listing{
+		Highest:  []participant.TxID{id(4, 1), id(1, 9), id(3, 1)},
+		Prepared: []participant.Branch{branch(id(3, 2), 0), branch(id(2, 1), 0), branch(id(5, 1), 1)},
+	}
+	require.Equal(t, []participant.Term{id(3, 0).Term, id(4, 0).Term, id(5, 0).Term}, recovery.ForeignTerms(l, terms()))
+	require.Empty(t, recovery.ForeignTerms(participant.Listing{Highest: []participant.TxID{id(1, 9), id(2, 0)}}, terms()))
+}
+
 func TestProofLeavesTheListAsItIs(t *testing.T) {
 	highest := append(make([]participant.TxID, 0, 8), id(1, 6))
-	recovery.ProofOfOldLog("bank", participant.Listing{Highest: highest, Prepared: []participant.Branch{branch(id(1, 5), 0)}}, log{marks: terms()})
+	recovery.ProofOfOldLog("bank", participant.Listing{Highest: highest, Prepared: []participant.Branch{branch(id(1, 5), 0)}}, terms())
 	require.Equal(t, participant.TxID{}, highest[:2][1])
 }
 

@@ -50,7 +50,7 @@ func BenchmarkForcedAppend(b *testing.B) {
 }
 
 func transact(log *wal.Log, n uint64) bool {
-	tx := log.NewTx(id(log.Term(), n))
+	tx := log.NewPlace(id(log.Term(), n))
 	now := time.Now()
 	return do(log, tx, false, record.Begun{Tx: tx.ID(), At: now, Timeout: time.Minute}) &&
 		do(log, tx, false, record.Enlisted{Tx: tx.ID(), Number: 0, Participant: "bank_a"}) &&
@@ -60,7 +60,7 @@ func transact(log *wal.Log, n uint64) bool {
 		do(log, tx, false, record.Completed{Tx: tx.ID(), At: now})
 }
 
-func do(log *wal.Log, tx *wal.Tx, forced bool, r record.Record) bool {
+func do(log *wal.Log, tx *wal.Place, forced bool, r record.Record) bool {
 	b, err := log.Append(tx, forced, r)
 	if err != nil || !forced {
 		return err == nil
@@ -73,14 +73,14 @@ func do(log *wal.Log, tx *wal.Tx, forced bool, r record.Record) bool {
 // with two branches.
 func BenchmarkLiveTransaction(b *testing.B) {
 	const count = 100_000
-	kept := make([]*wal.Tx, count)
+	kept := make([]*wal.Place, count)
 	for b.Loop() {
 		before := heap()
 		memory := waltest.NewMemory()
 		log, _ := open(b, memory, config)
 		var last *wal.Batch
 		for n := range kept {
-			tx := log.NewTx(id(log.Term(), uint64(n+1)))
+			tx := log.NewPlace(id(log.Term(), uint64(n+1)))
 			kept[n] = tx
 			appended(b, log, tx, false, begun(tx))
 			for i := range 2 {
@@ -107,14 +107,14 @@ func BenchmarkOpen(b *testing.B) {
 	memory := waltest.NewMemory()
 	log, _ := open(b, memory, config)
 	for n := range uint64(count) {
-		tx := log.NewTx(id(log.Term(), n+1))
+		tx := log.NewPlace(id(log.Term(), n+1))
 		appended(b, log, tx, n%100 == 0, begun(tx),
 			record.Enlisted{Tx: tx.ID(), Number: 0, Participant: "bank_a"}, record.Enlisted{Tx: tx.ID(), Number: 1, Participant: "bank_b"})
 	}
 	require.NoError(b, log.Close(b.Context()))
 	for b.Loop() {
 		log, inheritance := open(b, memory.Clone(), config)
-		require.Len(b, inheritance.Transactions, count)
+		require.Len(b, inheritance, count)
 		require.NoError(b, log.Close(b.Context()))
 	}
 	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/count, "µs/tx")

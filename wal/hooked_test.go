@@ -72,12 +72,12 @@ var config = wal.Config{Domain: "orders", Owner: "host:1"}
 
 // open opens a log in a fresh process; the test closes it at the end if it has
 // not done so itself.
-func open(t testing.TB, memory *waltest.Memory, config wal.Config) (*wal.Log, *wal.Inheritance) {
+func open(t testing.TB, memory *waltest.Memory, config wal.Config) (*wal.Log, []wal.Inherited) {
 	t.Helper()
 	return openStore(t, memory.Open(), config)
 }
 
-func openStore(t testing.TB, store wal.Store, config wal.Config) (*wal.Log, *wal.Inheritance) {
+func openStore(t testing.TB, store wal.Store, config wal.Config) (*wal.Log, []wal.Inherited) {
 	t.Helper()
 	log, inheritance, err := wal.Open(t.Context(), store, config)
 	require.NoError(t, err)
@@ -98,18 +98,18 @@ func nth(n uint64) (u uuid.UUID) {
 	return u
 }
 
-func begun(tx *wal.Tx) record.Record {
+func begun(tx *wal.Place) record.Record {
 	return record.Begun{Tx: tx.ID(), At: time.Now(), Timeout: time.Minute}
 }
 
-func decided(tx *wal.Tx) record.Record {
+func decided(tx *wal.Place) record.Record {
 	return record.Decided{Tx: tx.ID(), Decision: record.DecisionCommit, By: -1}
 }
 
-func completed(tx *wal.Tx) record.Record { return record.Completed{Tx: tx.ID(), At: time.Now()} }
+func completed(tx *wal.Place) record.Record { return record.Completed{Tx: tx.ID(), At: time.Now()} }
 
 // appended appends and fails the test if that is refused.
-func appended(t testing.TB, log *wal.Log, tx *wal.Tx, forced bool, records ...record.Record) *wal.Batch {
+func appended(t testing.TB, log *wal.Log, tx *wal.Place, forced bool, records ...record.Record) *wal.Batch {
 	t.Helper()
 	b, err := log.Append(tx, forced, records...)
 	require.NoError(t, err)
@@ -117,7 +117,7 @@ func appended(t testing.TB, log *wal.Log, tx *wal.Tx, forced bool, records ...re
 }
 
 // force appends and waits until that is durable.
-func force(t testing.TB, log *wal.Log, tx *wal.Tx, records ...record.Record) {
+func force(t testing.TB, log *wal.Log, tx *wal.Place, records ...record.Record) {
 	t.Helper()
 	b := appended(t, log, tx, true, records...)
 	<-b.Done()

@@ -54,9 +54,11 @@ type Config struct {
 	// negative not at all. Outcomes go in groups, with later appends: they may
 	// stay longer, and do so in an idle log.
 	Retention time.Duration
-	// RetainBytes bounds the segments that are kept for outcomes: beyond it they
-	// are forgotten before their Retention ends. 0 means 64 MiB. Live
-	// transactions may take the log beyond it, to 4 MiB or three times their own size.
+	// RetainBytes is the size of the log beyond which outcomes are forgotten before
+	// their Retention ends, though not before RetainAtLeast. 0 means 64 MiB.
+	// Segments go in groups, which are on top, and what live transactions need is
+	// never dropped: it is re-written once the log is larger than 4 MiB and than
+	// twice the bytes of the live ones.
 	RetainBytes int64
 	// RetainAtLeast is how long an outcome is kept even beyond RetainBytes; 0
 	// means no time.
@@ -96,35 +98,35 @@ type Log struct {
 	config Config
 
 	// ctx ends when Close gives up waiting; it is the context of every Append.
-	ctx     context.Context
-	abandon context.CancelFunc
-	wake    chan struct{} // buffered: a batch is due
-	flush   *time.Timer   // runs while only lazy records wait
-	closing chan struct{}
-	stopped chan struct{} // the writer has ended
-	failed  chan struct{}
-	release sync.Once
-	closed  error // what Close returns
+	ctx      context.Context
+	abandon  context.CancelFunc
+	wake     chan struct{} // buffered: a batch is due
+	flush    *time.Timer   // runs while only lazy records wait
+	closing  chan struct{}
+	stopped  chan struct{} // the writer has ended
+	failed   chan struct{}
+	release  sync.Once
+	closeErr error // what Close returns
 
 	// segments belongs to the writer.
 	segments *segments
 
-	mu      sync.Mutex
-	current *queue   // takes the next record
-	full    []*queue // wait before it, in order
-	queued  int      // bytes in current and full
-	free    []*queue // to be used again
-	isOver  bool     // closing is closed
-	err     error    // why failed is closed
-	dead    *Batch   // what Append returns after a failure
-	begun   uuid.UUID
-	durable marks
-	stats   Stats
+	mu          sync.Mutex
+	current     *queue   // takes the next record
+	full        []*queue // wait before it, in order
+	queued      int      // bytes in current and full
+	free        []*queue // to be used again
+	closeAsked  bool     // closing is closed
+	err         error    // why failed is closed
+	failedBatch *Batch   // what Append returns after a failure
+	begun       uuid.UUID
+	durable     marks
+	stats       Stats
 }
 
-// Tx is a transaction's place in the log. The log keeps the records of a live one
+// Place is a transaction's place in the log. The log keeps the records of a live one
 // in memory, to re-write them when the segment that holds them is to go.
-type Tx struct {
+type Place struct {
 	id        participant.TxID
 	inherited bool
 	// begun says that the first record was appended; guarded by Log.mu.
@@ -140,11 +142,11 @@ type Tx struct {
 	// home is the oldest segment that holds a record still needed of a live
 	// transaction; previous and next link the live ones that are at home there.
 	home           *segment
-	previous, next *Tx
+	previous, next *Place
 }
 
 // ID returns the transaction's id.
-func (t *Tx) ID() participant.TxID { return t.id }
+func (t *Place) ID() participant.TxID { return t.id }
 
 // Batch is the records that become durable together; all who appended to it share
 // it.
@@ -186,10 +188,10 @@ func (l *Log) Term() participant.Term { return l.stream.Term() }
 // Epoch returns the epoch of the transactions of the own term.
 func (l *Log) Epoch() uint64 { return l.stream.Epoch() }
 
-// NewTx returns the place of a new transaction of the own term. Nothing is logged
+// NewPlace returns the place of a new transaction of the own term. Nothing is logged
 // yet. Ids are best given to Append in rising order: the highest one appended
 // tells ids that were begun from ids that never were.
-func (l *Log) NewTx(id participant.TxID) *Tx { return &Tx{id: id} }
+func (l *Log) NewPlace(id participant.TxID) *Place { return &Place{id: id} }
 
 // queue is a batch being filled.
 type queue struct {
@@ -202,7 +204,7 @@ type queue struct {
 
 // entry is what one call of Append added to a queue.
 type entry struct {
-	tx        *Tx
+	tx        *Place
 	size      int
 	completed int64 // when, in Unix milliseconds; 0 if not
 }
@@ -217,7 +219,7 @@ var scratch = sync.Pool{New: func() any { return new([]byte) }}
 // An error means that nothing was appended: ErrClosed, ErrFull (to Begun only), a
 // record that exceeds its limits, or a transaction that does not begin with Begun. After the
 // log failed, the returned batch tells so.
-func (l *Log) Append(tx *Tx, forced bool, recs ...record.Record) (*Batch, error) {
+func (l *Log) Append(tx *Place, forced bool, recs ...record.Record) (*Batch, error) {
 	buf := scratch.Get().(*[]byte)
 	defer scratch.Put(buf)
 	e, err := l.encode(tx, buf, recs)
@@ -228,8 +230,8 @@ func (l *Log) Append(tx *Tx, forced bool, recs ...record.Record) (*Batch, error)
 	defer l.mu.Unlock()
 	switch {
 	case l.err != nil:
-		return l.dead, nil
-	case l.isOver:
+		return l.failedBatch, nil
+	case l.closeAsked:
 		return nil, fmt.Errorf("append to transaction %s: %w", tx.id, ErrClosed)
 	case !tx.begun && recs[0].Kind() != record.KindBegun:
 		// A replay would take it for a leftover, or for damage.
@@ -241,7 +243,7 @@ func (l *Log) Append(tx *Tx, forced bool, recs ...record.Record) (*Batch, error)
 	return l.enqueue(e, *buf, len(recs), forced), nil
 }
 
-func (l *Log) encode(tx *Tx, buf *[]byte, recs []record.Record) (entry, error) {
+func (l *Log) encode(tx *Place, buf *[]byte, recs []record.Record) (entry, error) {
 	if tx.id.Term != l.stream.Term() && !tx.inherited {
 		return entry{}, fmt.Errorf("%w: the log's term is %s", ErrForeign, l.stream.Term())
 	}
@@ -340,8 +342,8 @@ func (l *Log) Stats() Stats {
 // store.
 func (l *Log) Close(ctx context.Context) error {
 	l.mu.Lock()
-	if !l.isOver {
-		l.isOver = true
+	if !l.closeAsked {
+		l.closeAsked = true
 		close(l.closing)
 	}
 	l.mu.Unlock()
@@ -360,8 +362,8 @@ func (l *Log) Close(ctx context.Context) error {
 			err = failure
 		}
 		if err != nil {
-			l.closed = fmt.Errorf("close log term %s: %w", l.Term(), err)
+			l.closeErr = fmt.Errorf("close log term %s: %w", l.Term(), err)
 		}
 	})
-	return l.closed
+	return l.closeErr
 }

@@ -47,20 +47,20 @@ func (l *Log) Absent(id participant.TxID) Absence {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	own := id.Term == l.durable.own.Term
-	marks := l.durable.own
+	m := l.durable.own
 	if own {
-		marks.Highest = l.begun // not durable yet perhaps
+		m.Highest = l.begun // not durable yet perhaps
 	} else {
 		i, listed := l.durable.find(id.Term)
 		if !listed {
 			return AbsentForeign // R10
 		}
-		marks = l.durable.former[i]
+		m = l.durable.former[i]
 	}
 	switch {
-	case marks.Forgotten(id.UUID):
+	case m.Forgotten(id.UUID):
 		return AbsentForgotten // R13
-	case own && !marks.Begun(id.UUID):
+	case own && !m.Begun(id.UUID):
 		return AbsentNeverBegun
 	default:
 		return AbsentUndecided

@@ -87,7 +87,7 @@ type world struct {
 }
 
 type modelTx struct {
-	tx      *wal.Tx
+	tx      *wal.Place
 	records []record.Record // durable ones
 	size    int             // records appended, durable or not
 	ended   bool            // Completed was appended
@@ -175,10 +175,10 @@ func (w *world) interrupt(n int, after bool) {
 }
 
 // check compares what was found to the model.
-func (w *world) check(inheritance *wal.Inheritance) {
+func (w *world) check(inheritance []wal.Inherited) {
 	t := w.t
-	found := make(map[participant.TxID]*wal.Tx)
-	for _, inherited := range inheritance.Transactions {
+	found := make(map[participant.TxID]*wal.Place)
+	for _, inherited := range inheritance {
 		w.found++
 		m := w.txs[inherited.State.Tx]
 		require.NotNil(t, m, "%s was not durable, or was found forgotten before", inherited.State.Tx)
@@ -188,7 +188,7 @@ func (w *world) check(inheritance *wal.Inheritance) {
 		}
 		require.Equal(t, want, inherited.State)
 		require.False(t, w.told[m.tx.ID()], "%s was forgotten", m.tx.ID())
-		m.tx = inherited.Tx
+		m.tx = inherited.Place
 		found[m.tx.ID()] = m.tx
 	}
 	for id, m := range w.txs {
@@ -242,7 +242,7 @@ func (w *world) flushed(durable bool) {
 
 func (w *world) newTx() *modelTx {
 	w.last++
-	m := &modelTx{tx: w.log.NewTx(id(w.log.Term(), w.last))}
+	m := &modelTx{tx: w.log.NewPlace(id(w.log.Term(), w.last))}
 	w.txs[m.tx.ID()] = m
 	return m
 }

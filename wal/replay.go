@@ -11,71 +11,76 @@ import (
 	"github.com/assent-tm/assent/wal/record"
 )
 
-// Inheritance is what former coordinators left, and is now in the own term.
-type Inheritance struct {
-	// Transactions are the live and the retained ones, in the order of their ids.
-	Transactions []Inherited
-}
-
-// Inherited is a transaction found in the log. It is retained if State.Completed
-// is not zero, else live.
+// Inherited is a transaction that former coordinators left, and that is now in the
+// own term. It is retained if State.Completed is not zero, else live.
 type Inherited struct {
 	State *record.State
-	Tx    *Tx
+	Place *Place
 	// Epoch is that of the takeover, the highest one if it was read from several
 	// terms (R9).
 	Epoch uint64
 }
 
-// Open makes a fresh term in the store, takes over every term without an owner,
-// re-writes what is still needed of them into its own, deletes them, and starts
-// the log's writer. When it returns, all of that is durable. It may be interrupted
-// anywhere and be called again.
+// Open makes a log of what the store holds and starts its writer. The order is what
+// makes it safe (R9), and every step is durable when Open returns:
+//
+//  1. take over every term without an owner, and read each only then: it can't
+//     change any more
+//  2. merge them, and examine what they say together: a damaged log is refused
+//     before anything is written
+//  3. open the fresh term
+//  4. re-write into it what is still needed of the others
+//  5. only then delete them
+//
+// Until the last step the old terms hold everything: Open may be interrupted
+// anywhere and be called again. It returns what is live and what is retained, in
+// the order of ids.
 //
 // Outcomes whose retention has ended, or which exceed the bytes retained, are
 // forgotten on the way, the oldest first; Config.Forgotten is not told.
 //
 // An error Is ErrForeign, ErrDamaged, ErrNewer, or one of the store's.
-func Open(ctx context.Context, store Store, config Config) (*Log, *Inheritance, error) {
+func Open(ctx context.Context, store Store, config Config) (*Log, []Inherited, error) {
 	if err := config.validate(); err != nil {
 		return nil, nil, fmt.Errorf("open log: %w", err)
 	}
-	h := &heir{
+	t := &taker{
 		config: config,
 		terms:  make(map[participant.Term]record.TermMarks),
 		found:  make(map[participant.TxID]*found),
 	}
-	l, inherited, err := h.open(ctx, store)
+	l, inherited, err := t.open(ctx, store)
 	if err != nil {
-		h.release(ctx)
+		t.release(ctx)
 		return nil, nil, fmt.Errorf("open log of domain %s: %w", config.Domain, err)
 	}
 	go l.run()
 	return l, inherited, nil
 }
 
-func (h *heir) open(ctx context.Context, store Store) (*Log, *Inheritance, error) {
-	if err := h.takeOver(ctx, store); err != nil {
+func (t *taker) open(ctx context.Context, store Store) (*Log, []Inherited, error) {
+	// R9: fenced before it is read, and so before anything of it is told.
+	if err := t.takeOver(ctx, store); err != nil {
 		return nil, nil, err
 	}
-	if err := h.examine(); err != nil {
+	if err := t.examine(); err != nil {
 		return nil, nil, err
 	}
-	stream, err := store.Open(ctx, h.config.Owner)
+	stream, err := store.Open(ctx, t.config.Owner)
 	if err != nil {
 		return nil, nil, err
 	}
-	h.own = stream
-	l, err := h.newLog(ctx, stream)
+	t.own = stream
+	l, err := t.newLog(ctx, stream)
 	if err != nil {
 		return nil, nil, err
 	}
-	inherited, err := h.rewrite(ctx, l, time.Now())
+	inherited, err := t.rewrite(ctx, l, time.Now())
 	if err != nil {
 		return nil, nil, err
 	}
 	// Only now: until here the old terms were the durable ones (R9).
-	for _, old := range h.streams {
+	for _, old := range t.streams {
 		if err := old.Delete(ctx); err != nil {
 			return nil, nil, fmt.Errorf("delete log term %s: %w", old.Term(), err)
 		}
@@ -83,10 +88,10 @@ func (h *heir) open(ctx context.Context, store Store) (*Log, *Inheritance, error
 	return l, inherited, nil
 }
 
-// heir takes over what other terms left, by merging (R9): neither the order of the
-// terms nor of their records matters, nor that some of them were re-written by an
+// taker takes over what other terms left, by merging (R9): neither the order of the
+// terms nor of ttaker records matters, nor that some of them were re-written by an
 // Open that was interrupted.
-type heir struct {
+type taker struct {
 	config  Config
 	streams []Stream // taken over
 	own     Stream   // of the fresh term
@@ -104,7 +109,7 @@ type found struct {
 	frame  []byte // the Carried record to be written
 }
 
-func (h *heir) takeOver(ctx context.Context, store Store) error {
+func (t *taker) takeOver(ctx context.Context, store Store) error {
 	watch, stop := context.WithCancel(ctx)
 	orphans, _, err := store.Orphans(watch)
 	stop()
@@ -112,16 +117,16 @@ func (h *heir) takeOver(ctx context.Context, store Store) error {
 		return fmt.Errorf("list log terms: %w", err)
 	}
 	for _, term := range orphans {
-		stream, err := store.TakeOver(ctx, term, h.config.Owner)
+		stream, err := store.TakeOver(ctx, term, t.config.Owner)
 		if errors.Is(err, ErrOwned) || errors.Is(err, ErrNoTerm) {
 			continue // another coordinator was faster
 		}
 		if err != nil {
 			return fmt.Errorf("take over log term %s: %w", term, err)
 		}
-		h.streams = append(h.streams, stream)
-		h.mark(record.TermMarks{Term: term})
-		s := scan{heir: h, term: term, epoch: stream.Epoch()}
+		t.streams = append(t.streams, stream)
+		t.mark(record.TermMarks{Term: term})
+		s := scan{taker: t, term: term, epoch: stream.Epoch()}
 		if err := store.Scan(ctx, term, s.segment); err != nil {
 			return fmt.Errorf("read log term %s: %w", term, err)
 		}
@@ -129,15 +134,15 @@ func (h *heir) takeOver(ctx context.Context, store Store) error {
 	return nil
 }
 
-func (h *heir) mark(m record.TermMarks) {
-	known := h.terms[m.Term]
+func (t *taker) mark(m record.TermMarks) {
+	known := t.terms[m.Term]
 	known.Term = m.Term
-	h.terms[m.Term] = known.Merge(m)
+	t.terms[m.Term] = known.Merge(m)
 }
 
 // scan reads one term.
 type scan struct {
-	heir  *heir
+	taker *taker
 	term  participant.Term
 	epoch uint64
 	last  uint64 // the segment read before
@@ -186,25 +191,25 @@ func (s *scan) header(seq uint64, r record.Header) error {
 	if r.Term != s.term || r.Seq != seq {
 		return fmt.Errorf("%w: it is segment %d of term %s", ErrDamaged, r.Seq, r.Term)
 	}
-	s.heir.mark(record.TermMarks{Term: r.Term, Highest: r.Highest, Mark: r.Mark})
+	s.taker.mark(record.TermMarks{Term: r.Term, Highest: r.Highest, Mark: r.Mark})
 	if r.Catalogue == nil {
 		return nil
 	}
-	if r.Catalogue.Domain != s.heir.config.Domain {
-		return fmt.Errorf("%w: it belongs to domain %q, not to %q", ErrForeign, r.Catalogue.Domain, s.heir.config.Domain)
+	if r.Catalogue.Domain != s.taker.config.Domain {
+		return fmt.Errorf("%w: it belongs to domain %q, not to %q", ErrForeign, r.Catalogue.Domain, s.taker.config.Domain)
 	}
 	for _, m := range r.Catalogue.Terms {
-		s.heir.mark(m)
+		s.taker.mark(m)
 	}
 	return nil
 }
 
 func (s *scan) record(r record.Record) error {
 	id := r.TxID()
-	f := s.heir.found[id]
+	f := s.taker.found[id]
 	if f == nil {
 		f = &found{state: record.NewState(id)}
-		s.heir.found[id] = f
+		s.taker.found[id] = f
 	}
 	f.epoch = max(f.epoch, s.epoch)
 	if kind := r.Kind(); kind == record.KindBegun || kind == record.KindCarried {
@@ -218,9 +223,9 @@ func (s *scan) record(r record.Record) error {
 
 // examine drops leftovers of forgotten transactions and checks what remains
 // against the marks.
-func (h *heir) examine() error {
-	for id, f := range h.found {
-		m, listed := h.terms[id.Term]
+func (t *taker) examine() error {
+	for id, f := range t.found {
+		m, listed := t.terms[id.Term]
 		switch {
 		case !listed:
 			return fmt.Errorf("%w: transaction %s is of a term that the log does not list", ErrDamaged, id)
@@ -230,16 +235,16 @@ func (h *heir) examine() error {
 		case !m.Forgotten(id.UUID):
 			return fmt.Errorf("%w: transaction %s has no beginning and was not forgotten", ErrDamaged, id)
 		default:
-			delete(h.found, id) // R13
+			delete(t.found, id) // R13
 		}
 	}
 	return nil
 }
 
 // newLog returns the log of a fresh term, its writer not started.
-func (h *heir) newLog(ctx context.Context, stream Stream) (*Log, error) {
-	former := make([]record.TermMarks, 0, len(h.terms))
-	for _, m := range h.terms {
+func (t *taker) newLog(ctx context.Context, stream Stream) (*Log, error) {
+	former := make([]record.TermMarks, 0, len(t.terms))
+	for _, m := range t.terms {
 		if m.Term >= stream.Term() {
 			return nil, fmt.Errorf("%w: the fresh term %s is not above the former term %s", ErrDamaged, stream.Term(), m.Term)
 		}
@@ -250,13 +255,13 @@ func (h *heir) newLog(ctx context.Context, stream Stream) (*Log, error) {
 	})
 	l := &Log{
 		stream:   stream,
-		config:   h.config,
+		config:   t.config,
 		wake:     make(chan struct{}, 1),
 		flush:    time.NewTimer(time.Hour),
 		closing:  make(chan struct{}),
 		stopped:  make(chan struct{}),
 		failed:   make(chan struct{}),
-		segments: newSegments(h.config, stream.Term(), former),
+		segments: newSegments(t.config, stream.Term(), former),
 	}
 	l.flush.Stop()
 	l.ctx, l.abandon = context.WithCancel(context.WithoutCancel(ctx))
@@ -265,12 +270,12 @@ func (h *heir) newLog(ctx context.Context, stream Stream) (*Log, error) {
 
 // rewrite writes the marks and what is still needed into the own term. Even with
 // nothing to inherit the catalogue is written: the term is listed from now on.
-func (h *heir) rewrite(ctx context.Context, l *Log, now time.Time) (*Inheritance, error) {
-	kept, err := h.keep(&l.segments.marks, now)
+func (t *taker) rewrite(ctx context.Context, l *Log, now time.Time) ([]Inherited, error) {
+	kept, err := t.keep(&l.segments.marks, now)
 	if err != nil {
 		return nil, err
 	}
-	inherited := &Inheritance{Transactions: make([]Inherited, 0, len(kept))}
+	inherited := make([]Inherited, 0, len(kept))
 	q := &queue{}
 	for _, k := range kept {
 		if len(q.buf)+len(k.frame) > maxBatch {
@@ -278,14 +283,14 @@ func (h *heir) rewrite(ctx context.Context, l *Log, now time.Time) (*Inheritance
 				return nil, err
 			}
 		}
-		e := entry{tx: &Tx{id: k.state.Tx, inherited: true, begun: true}, size: len(k.frame)}
+		e := entry{tx: &Place{id: k.state.Tx, inherited: true, begun: true}, size: len(k.frame)}
 		if !k.state.Completed.IsZero() {
 			e.completed = k.state.Completed.UnixMilli()
 		}
 		q.buf = append(q.buf, k.frame...)
 		q.entries = append(q.entries, e)
 		k.frame = nil
-		inherited.Transactions = append(inherited.Transactions, Inherited{State: k.state, Tx: e.tx, Epoch: k.epoch})
+		inherited = append(inherited, Inherited{State: k.state, Place: e.tx, Epoch: k.epoch})
 	}
 	return inherited, l.appendCarried(ctx, q)
 }
@@ -303,9 +308,9 @@ func (l *Log) appendCarried(ctx context.Context, q *queue) error {
 
 // keep returns what is to be re-written, in the order of ids, and raises the marks
 // for what is not.
-func (h *heir) keep(m *marks, now time.Time) ([]*found, error) {
+func (t *taker) keep(m *marks, now time.Time) ([]*found, error) {
 	var kept, ended []*found
-	for _, f := range h.found {
+	for _, f := range t.found {
 		var err error
 		if f.frame, err = record.Append(nil, record.Carried{State: *f.state}); err != nil {
 			return nil, err
@@ -321,7 +326,7 @@ func (h *heir) keep(m *marks, now time.Time) ([]*found, error) {
 	for _, f := range ended {
 		retained += int64(len(f.frame))
 		age := now.Sub(f.state.Completed)
-		if age >= h.config.Retention || retained > h.config.RetainBytes && age >= h.config.RetainAtLeast {
+		if age >= t.config.Retention || retained > t.config.RetainBytes && age >= t.config.RetainAtLeast {
 			m.forget(f.state.Tx, m.own.Term)
 		} else {
 			kept = append(kept, f)
@@ -333,10 +338,10 @@ func (h *heir) keep(m *marks, now time.Time) ([]*found, error) {
 
 // release gives up what was taken over, and what was written of it, for the next
 // Open to merge.
-func (h *heir) release(ctx context.Context) {
+func (t *taker) release(ctx context.Context) {
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
 	defer stop()
-	for _, stream := range append(h.streams, h.own) {
+	for _, stream := range append(t.streams, t.own) {
 		if stream != nil {
 			// That it fails changes nothing: the terms stay as they are.
 			_ = stream.Release(ctx)

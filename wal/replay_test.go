@@ -21,7 +21,7 @@ import (
 func TestTheFirstOpenLeavesACatalogue(t *testing.T) {
 	memory := waltest.NewMemory()
 	log, inheritance := open(t, memory, config)
-	require.Empty(t, inheritance.Transactions)
+	require.Empty(t, inheritance)
 	require.Equal(t, []record.TermMarks{{Term: log.Term()}}, log.Terms())
 	require.Positive(t, memory.Bytes(), "durable before Open returns")
 }
@@ -31,29 +31,29 @@ func TestTheFirstOpenLeavesACatalogue(t *testing.T) {
 func TestR9TransactionsAreInherited(t *testing.T) {
 	memory := waltest.NewMemory()
 	log, _ := open(t, memory, config)
-	live, ended := log.NewTx(id(log.Term(), 1)), log.NewTx(id(log.Term(), 2))
+	live, ended := log.NewPlace(id(log.Term(), 1)), log.NewPlace(id(log.Term(), 2))
 	force(t, log, live, begun(live), record.Enlisted{Tx: live.ID(), Participant: "bank_a", Data: []byte("x")})
 	force(t, log, ended, begun(ended), decided(ended))
 	require.NoError(t, log.Close(t.Context()))
 
 	log, inheritance := open(t, memory, config)
-	require.Len(t, inheritance.Transactions, 2)
-	a, b := inheritance.Transactions[0], inheritance.Transactions[1]
+	require.Len(t, inheritance, 2)
+	a, b := inheritance[0], inheritance[1]
 	require.Equal(t, live.ID(), a.State.Tx)
 	require.Equal(t, []record.Branch{{Participant: "bank_a", Data: []byte("x")}}, a.State.Branches)
 	require.Equal(t, record.DecisionCommit, b.State.Decision)
 	require.Zero(t, b.State.Completed)
 	// The second coordinator goes on where the first one was.
-	force(t, log, a.Tx, record.Decided{Tx: live.ID(), Decision: record.DecisionRollback, Presumed: true, Cause: record.CausePresumed, By: -1})
-	force(t, log, b.Tx, completed(ended))
+	force(t, log, a.Place, record.Decided{Tx: live.ID(), Decision: record.DecisionRollback, Presumed: true, Cause: record.CausePresumed, By: -1})
+	force(t, log, b.Place, completed(ended))
 	require.NoError(t, log.Close(t.Context()))
 
 	log, inheritance = open(t, memory, config)
-	require.Len(t, inheritance.Transactions, 2)
-	require.Equal(t, record.DecisionRollback, inheritance.Transactions[0].State.Decision)
-	require.Equal(t, "bank_a", inheritance.Transactions[0].State.Branches[0].Participant)
-	require.NotZero(t, inheritance.Transactions[1].State.Completed)
-	require.Greater(t, inheritance.Transactions[0].Epoch, a.Epoch)
+	require.Len(t, inheritance, 2)
+	require.Equal(t, record.DecisionRollback, inheritance[0].State.Decision)
+	require.Equal(t, "bank_a", inheritance[0].State.Branches[0].Participant)
+	require.NotZero(t, inheritance[1].State.Completed)
+	require.Greater(t, inheritance[0].Epoch, a.Epoch)
 	require.Len(t, log.Terms(), 3)
 	require.Equal(t, nth(2), log.Terms()[0].Highest, "R10")
 }
@@ -88,7 +88,7 @@ func inheritanceOfTwo(t *testing.T, config wal.Config) *waltest.Memory {
 	memory := waltest.NewMemory()
 	log, _ := open(t, memory, config)
 	for n := range uint64(10) {
-		tx := log.NewTx(id(log.Term(), n+1))
+		tx := log.NewPlace(id(log.Term(), n+1))
 		force(t, log, tx, large(tx, 40)...)
 		if n%2 == 0 {
 			force(t, log, tx, decided(tx))
@@ -100,13 +100,13 @@ func inheritanceOfTwo(t *testing.T, config wal.Config) *waltest.Memory {
 	require.NoError(t, log.Close(t.Context()))
 
 	log, inheritance := open(t, memory, config)
-	for _, inherited := range inheritance.Transactions[:2] {
-		force(t, log, inherited.Tx, record.Preparing{Tx: inherited.State.Tx})
+	for _, inherited := range inheritance[:2] {
+		force(t, log, inherited.Place, record.Preparing{Tx: inherited.State.Tx})
 	}
 	// On a store with several coordinators a second one lives beside the first.
 	other, _ := open(t, memory, config)
 	for _, log := range []*wal.Log{log, other} {
-		tx := log.NewTx(id(log.Term(), 1))
+		tx := log.NewPlace(id(log.Term(), 1))
 		force(t, log, tx, begun(tx))
 		require.NoError(t, log.Close(t.Context()))
 	}
@@ -143,8 +143,8 @@ func interruptOpen(t *testing.T, memory *waltest.Memory, config wal.Config, n in
 // statesOf opens the log and returns the states it finds.
 func statesOf(t *testing.T, memory *waltest.Memory, config wal.Config) (states []*record.State) {
 	log, inheritance := open(t, memory, config)
-	for _, inherited := range inheritance.Transactions {
-		require.Equal(t, inherited.State.Tx, inherited.Tx.ID())
+	for _, inherited := range inheritance {
+		require.Equal(t, inherited.State.Tx, inherited.Place.ID())
 		require.Positive(t, inherited.Epoch)
 		require.Contains(t, log.Terms(), termOf(log, inherited.State.Tx.Term))
 		states = append(states, inherited.State)
@@ -189,7 +189,7 @@ func TestR9ATermThatAnotherTookIsLeftToIt(t *testing.T) {
 	for _, lost := range []error{wal.ErrOwned, wal.ErrNoTerm} {
 		memory := waltest.NewMemory()
 		log, _ := open(t, memory, config)
-		tx := log.NewTx(id(log.Term(), 1))
+		tx := log.NewPlace(id(log.Term(), 1))
 		force(t, log, tx, begun(tx))
 		require.NoError(t, log.Close(t.Context()))
 		_, inheritance := openStore(t, &hooked{Store: memory.Open(), hook: func(c call, do func() error) error {
@@ -198,7 +198,7 @@ func TestR9ATermThatAnotherTookIsLeftToIt(t *testing.T) {
 			}
 			return do()
 		}}, config)
-		require.Empty(t, inheritance.Transactions)
+		require.Empty(t, inheritance)
 	}
 }
 
@@ -225,8 +225,8 @@ func TestAFailedOpenReleasesWhatItTookOver(t *testing.T) {
 		require.ErrorIs(t, err, broken)
 	}
 	log, inheritance := openStore(t, store, config)
-	require.Len(t, inheritance.Transactions, len(want))
-	for i, inherited := range inheritance.Transactions {
+	require.Len(t, inheritance, len(want))
+	for i, inherited := range inheritance {
 		require.Equal(t, want[i], inherited.State)
 	}
 	require.NoError(t, log.Close(t.Context()))
@@ -363,7 +363,7 @@ func TestDamageIsFound(t *testing.T) {
 	memory := waltest.NewMemory()
 	log, _ := open(t, memory, config)
 	for n := range uint64(3) {
-		tx := log.NewTx(id(log.Term(), n+1))
+		tx := log.NewPlace(id(log.Term(), n+1))
 		force(t, log, tx, begun(tx))
 	}
 	require.NoError(t, log.Close(t.Context()))

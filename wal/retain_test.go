@@ -19,7 +19,7 @@ const group = 64
 // finish runs a transaction from its beginning to its end, as one segment.
 func finish(t testing.TB, log *wal.Log, n uint64) participant.TxID {
 	t.Helper()
-	tx := log.NewTx(id(log.Term(), n))
+	tx := log.NewPlace(id(log.Term(), n))
 	force(t, log, tx, begun(tx), decided(tx), completed(tx))
 	return tx.ID()
 }
@@ -57,7 +57,7 @@ func TestR13AbsenceHasTwoMeanings(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		require.Empty(t, forgotten(), "R13: an idle log forgets nothing")
-		live := log.NewTx(id(log.Term(), 10*group+5))
+		live := log.NewPlace(id(log.Term(), 10*group+5))
 		force(t, log, live, begun(live))
 		require.Equal(t, group, len(forgotten()))
 		const mark = 10 * group
@@ -74,10 +74,10 @@ func TestR13AbsenceHasTwoMeanings(t *testing.T) {
 		check(log, wal.AbsentNeverBegun)
 		for range 3 {
 			require.NoError(t, log.Close(t.Context()))
-			var inheritance *wal.Inheritance
+			var inheritance []wal.Inherited
 			log, inheritance = open(t, memory, config)
-			require.Len(t, inheritance.Transactions, 1)
-			require.Equal(t, live.ID(), inheritance.Transactions[0].State.Tx)
+			require.Len(t, inheritance, 1)
+			require.Equal(t, live.ID(), inheritance[0].State.Tx)
 			check(log, wal.AbsentUndecided)
 		}
 	})
@@ -95,7 +95,7 @@ func TestR13InheritedOutcomesAreForgottenLater(t *testing.T) {
 
 		forgotten := collect(&config)
 		log, inheritance := open(t, memory, config)
-		require.Equal(t, former, inheritance.Transactions[0].State.Tx)
+		require.Equal(t, former, inheritance[0].State.Tx)
 		time.Sleep(time.Hour)
 		for n := range uint64(group) {
 			finish(t, log, n+1)
@@ -109,7 +109,7 @@ func TestR13InheritedOutcomesAreForgottenLater(t *testing.T) {
 		require.NoError(t, log.Close(t.Context()))
 
 		log, inheritance = open(t, memory, config)
-		require.Len(t, inheritance.Transactions, 1)
+		require.Len(t, inheritance, 1)
 		require.Equal(t, wal.AbsentForgotten, log.Absent(former))
 		require.Equal(t, wal.AbsentUndecided, log.Absent(id(former.Term, 8)))
 	})
@@ -125,7 +125,7 @@ func TestR13FormerMarksOutliveTheirSegments(t *testing.T) {
 		log, _ := open(t, memory, config)
 		var former []participant.TxID
 		for n := range uint64(3) { // each large enough for a segment, and a group, of its own
-			tx := log.NewTx(id(log.Term(), n+1))
+			tx := log.NewPlace(id(log.Term(), n+1))
 			force(t, log, tx, append(large(tx, 64), completed(tx))...)
 			former = append(former, tx.ID())
 			time.Sleep(time.Minute)
@@ -189,15 +189,15 @@ func TestRetentionEndsEarlyWhereBytesAreShort(t *testing.T) {
 		require.NoError(t, log.Close(t.Context()))
 
 		log, inheritance := open(t, memory, config)
-		require.Len(t, inheritance.Transactions, int(n)-len(told))
+		require.Len(t, inheritance, int(n)-len(told))
 		require.NoError(t, log.Close(t.Context()))
 		time.Sleep(time.Minute)
 		config.RetainBytes = 1 << 10
 		log, inheritance = open(t, memory, config)
-		kept := len(inheritance.Transactions)
+		kept := len(inheritance)
 		require.Greater(t, kept, 5)
 		require.Less(t, kept, 20)
-		require.Equal(t, id(log.Terms()[0].Term, n), inheritance.Transactions[kept-1].State.Tx, "the newest stay")
+		require.Equal(t, id(log.Terms()[0].Term, n), inheritance[kept-1].State.Tx, "the newest stay")
 	})
 }
 
@@ -215,7 +215,7 @@ func TestWithoutRetentionOutcomesGoAtOnce(t *testing.T) {
 		require.Less(t, log.Stats().Segments, group)
 		require.NoError(t, log.Close(t.Context()))
 		_, inheritance := open(t, memory, config)
-		require.Empty(t, inheritance.Transactions)
+		require.Empty(t, inheritance)
 	})
 }
 
@@ -227,9 +227,9 @@ func TestR13LeftoversAreIgnored(t *testing.T) {
 		config.Retention = -1
 		memory := waltest.NewMemory()
 		log, _ := open(t, memory, config)
-		var txs []*wal.Tx
+		var txs []*wal.Place
 		for n := range uint64(2 * group) {
-			txs = append(txs, log.NewTx(id(log.Term(), n+1)))
+			txs = append(txs, log.NewPlace(id(log.Term(), n+1)))
 			force(t, log, txs[n], begun(txs[n]))
 		}
 		for _, tx := range txs {
@@ -264,17 +264,17 @@ func TestR12StuckTransactionsDoNotPinTheLog(t *testing.T) {
 		memory := waltest.NewMemory()
 		log, _ := open(t, memory, config)
 		n := uint64(0)
-		stuck := make(map[participant.TxID]*wal.Tx)
+		stuck := make(map[participant.TxID]*wal.Place)
 		for range c.stuck {
 			n++
-			tx := log.NewTx(id(log.Term(), n))
+			tx := log.NewPlace(id(log.Term(), n))
 			appended(t, log, tx, n%100 == 0, begun(tx), record.Enlisted{Tx: tx.ID(), Participant: "bank_a", Data: []byte("x")})
 			stuck[tx.ID()] = tx
 		}
 		peak := 0
 		for i := range c.others {
 			n++
-			tx := log.NewTx(id(log.Term(), n))
+			tx := log.NewPlace(id(log.Term(), n))
 			b := appended(t, log, tx, i%50 == 0, begun(tx), decided(tx), completed(tx))
 			if i%50 == 0 {
 				<-b.Done()
@@ -287,7 +287,7 @@ func TestR12StuckTransactionsDoNotPinTheLog(t *testing.T) {
 		require.NoError(t, log.Close(t.Context()))
 
 		log, inheritance := open(t, memory, config)
-		for _, inherited := range inheritance.Transactions {
+		for _, inherited := range inheritance {
 			if !inherited.State.Completed.IsZero() {
 				continue
 			}
@@ -312,16 +312,16 @@ func TestALargeLiveSetIsNotCarriedForEver(t *testing.T) {
 		}
 		return do()
 	}}, config)
-	var stuck []*wal.Tx
+	var stuck []*wal.Place
 	for n := range uint64(100) { // 17 MB
-		tx := log.NewTx(id(log.Term(), n+1))
+		tx := log.NewPlace(id(log.Term(), n+1))
 		stuck = append(stuck, tx)
 		force(t, log, tx, large(tx, 40)...)
 	}
 	live := log.Stats().LiveBytes
 	written := int64(0)
 	for n := range uint64(250) { // 40 MB more, all garbage at once
-		tx := log.NewTx(id(log.Term(), n+101))
+		tx := log.NewPlace(id(log.Term(), n+101))
 		force(t, log, tx, append(large(tx, 40), completed(tx))...)
 		written += live / 100
 		require.Less(t, memory.Bytes(), int(3*live))
@@ -343,10 +343,10 @@ func TestLateRecordsPinNothing(t *testing.T) {
 	config.Retention = -1
 	memory := waltest.NewMemory()
 	log, _ := open(t, memory, config)
-	late := func(tx *wal.Tx) {
+	late := func(tx *wal.Place) {
 		force(t, log, tx, record.Heuristic{Tx: tx.ID(), Outcome: participant.OutcomeHeuristicHazard, Reason: "late"})
 	}
-	first := log.NewTx(id(log.Term(), 1))
+	first := log.NewPlace(id(log.Term(), 1))
 	force(t, log, first, begun(first), decided(first), completed(first))
 	late(first)
 	for n := range uint64(2 * group) {
@@ -361,5 +361,5 @@ func TestLateRecordsPinNothing(t *testing.T) {
 	require.Less(t, log.Stats().Segments, group+1)
 	require.NoError(t, log.Close(t.Context()))
 	_, inheritance := open(t, memory, config)
-	require.Empty(t, inheritance.Transactions)
+	require.Empty(t, inheritance)
 }

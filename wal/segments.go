@@ -43,10 +43,10 @@ type segments struct {
 	live    int64      // bytes of frames of live transactions
 	carries int64      // transactions re-written so far
 
-	// catalogue is the number of the segment with the newest catalogue, stale
-	// that a newer one is due.
-	catalogue uint64
-	stale     bool
+	// catalogue is the number of the segment with the newest catalogue,
+	// catalogueDue that a newer one is due.
+	catalogue    uint64
+	catalogueDue bool
 
 	// The segment being made.
 	making    *segment
@@ -65,16 +65,16 @@ type segment struct {
 	// live is the first of the transactions at home here that are not completed,
 	// ended are the ids of the others: what may be there by the hundred thousand
 	// is nothing for the garbage collector to follow.
-	live  *Tx
+	live  *Place
 	ended []participant.TxID
 }
 
 func newSegments(config Config, own participant.Term, former []record.TermMarks) *segments {
 	return &segments{
-		config: config,
-		marks:  marks{own: record.TermMarks{Term: own}, former: former},
-		making: &segment{seq: 1},
-		stale:  true,
+		config:       config,
+		marks:        marks{own: record.TermMarks{Term: own}, former: former},
+		making:       &segment{seq: 1},
+		catalogueDue: true,
 	}
 }
 
@@ -90,7 +90,7 @@ func (s *segments) add(entries []entry, records []byte) {
 }
 
 // note keeps what records mean for their transaction's place.
-func (s *segments) note(tx *Tx, completed int64, records []byte) {
+func (s *segments) note(tx *Place, completed int64, records []byte) {
 	if tx.id.Term == s.marks.own.Term && !s.marks.own.Begun(tx.id.UUID) {
 		s.marks.own.Highest = tx.id.UUID
 	}
@@ -117,7 +117,7 @@ func (s *segments) note(tx *Tx, completed int64, records []byte) {
 }
 
 // moveIn makes the segment being made the home of tx.
-func (s *segments) moveIn(tx *Tx) {
+func (s *segments) moveIn(tx *Place) {
 	tx.home, tx.next = s.making, s.making.live
 	if tx.next != nil {
 		tx.next.previous = tx
@@ -126,7 +126,7 @@ func (s *segments) moveIn(tx *Tx) {
 }
 
 // moveOut takes tx from its home.
-func (tx *Tx) moveOut() {
+func (tx *Place) moveOut() {
 	if tx.previous != nil {
 		tx.previous.next = tx.next
 	} else {
@@ -155,7 +155,7 @@ func (s *segments) retire(now time.Time) error {
 		s.bytes -= seg.bytes
 		s.list[0] = nil
 		s.list = s.list[1:]
-		s.stale = s.stale || seg.seq == s.catalogue
+		s.catalogueDue = s.catalogueDue || seg.seq == s.catalogue
 	}
 	return nil
 }
@@ -212,7 +212,7 @@ func (s *segments) empty(seg *segment) (bool, error) {
 }
 
 // carry re-writes a live transaction's records as one.
-func (s *segments) carry(tx *Tx) error {
+func (s *segments) carry(tx *Place) error {
 	state := record.NewState(tx.id)
 	for rest := tx.frames; len(rest) > 0; {
 		var r record.Record
@@ -239,7 +239,7 @@ func (s *segments) carry(tx *Tx) error {
 // its records (R13).
 func (s *segments) forget(id participant.TxID) {
 	s.forgotten = append(s.forgotten, id)
-	s.stale = s.marks.forget(id, s.marks.own.Term) || s.stale
+	s.catalogueDue = s.marks.forget(id, s.marks.own.Term) || s.catalogueDue
 }
 
 // forget raises a mark. It reports whether that is one of a former term.
@@ -270,7 +270,7 @@ func (s *segments) seal() (seq uint64, data []byte, drop []uint64, err error) {
 		Highest: s.marks.own.Highest,
 		Mark:    s.marks.own.Mark,
 	}
-	if s.stale {
+	if s.catalogueDue {
 		header.Catalogue = &record.Catalogue{Domain: s.config.Domain, Terms: s.marks.former}
 	}
 	if s.data, err = record.Append(s.data[:0], header); err != nil {
@@ -287,12 +287,12 @@ func (s *segments) seal() (seq uint64, data []byte, drop []uint64, err error) {
 // with it, and whether a catalogue is in it.
 func (s *segments) appended() (forgotten []participant.TxID, catalogued bool) {
 	seg := s.making
-	forgotten, catalogued = s.forgotten, s.stale
+	forgotten, catalogued = s.forgotten, s.catalogueDue
 	seg.bytes = int64(len(s.data))
 	s.list = append(s.list, seg)
 	s.bytes += seg.bytes
 	if catalogued {
-		s.catalogue, s.stale = seg.seq, false
+		s.catalogue, s.catalogueDue = seg.seq, false
 	}
 	s.making = &segment{seq: seg.seq + 1}
 	s.records, s.carried, s.drop, s.forgotten = nil, s.carried[:0], s.drop[:0], nil

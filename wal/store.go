@@ -20,8 +20,8 @@ var (
 	ErrOwned = errors.New("log term has a live owner")
 	// ErrNoTerm says that the store holds no such term.
 	ErrNoTerm = errors.New("no such log term")
-	// ErrLocked says that another process has the log open.
-	ErrLocked = errors.New("log is in use by another process")
+	// ErrLocked says that the log is open already, in this process or another.
+	ErrLocked = errors.New("log is in use")
 	// ErrDamaged says that what is stored can't be what was written.
 	ErrDamaged = errors.New("log is damaged")
 	// ErrNewer says that a newer program wrote the log.

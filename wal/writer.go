@@ -220,8 +220,8 @@ func (l *Log) fail(cause error) {
 	}
 	l.full, l.current, l.queued = nil, nil, 0
 	l.err = cause
-	l.dead = &Batch{done: make(chan struct{})}
-	l.dead.finish(refused)
+	l.failedBatch = &Batch{done: make(chan struct{})}
+	l.failedBatch.finish(refused)
 	l.mu.Unlock()
 	close(l.failed)
 	for _, q := range waiting {

@@ -65,7 +65,7 @@ func TestForcedAppendsShareOneWrite(t *testing.T) {
 		store := newGated(waltest.NewMemory())
 		log, _ := openStore(t, store, config)
 		store.close()
-		first := log.NewTx(id(log.Term(), 1))
+		first := log.NewPlace(id(log.Term(), 1))
 		appended(t, log, first, true, begun(first))
 		synctest.Wait()
 		require.Equal(t, 2, store.count(), "that of Open and the first")
@@ -75,7 +75,7 @@ func TestForcedAppendsShareOneWrite(t *testing.T) {
 		var all sync.WaitGroup
 		for i := range callers {
 			all.Go(func() {
-				tx := log.NewTx(id(log.Term(), uint64(i+2)))
+				tx := log.NewPlace(id(log.Term(), uint64(i+2)))
 				batches[i] = appended(t, log, tx, true, begun(tx), decided(tx))
 				<-batches[i].Done()
 			})
@@ -108,7 +108,7 @@ func TestTheWriterLetsABatchSettle(t *testing.T) {
 	for i := range callers {
 		all.Go(func() {
 			for n := range rounds {
-				tx := log.NewTx(id(log.Term(), uint64(n*callers+i+1)))
+				tx := log.NewPlace(id(log.Term(), uint64(n*callers+i+1)))
 				force(t, log, tx, begun(tx))
 			}
 		})
@@ -121,7 +121,7 @@ func TestLazyRecordsRideWithForcedOnes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newGated(waltest.NewMemory())
 		log, _ := openStore(t, store, config)
-		a, b := log.NewTx(id(log.Term(), 1)), log.NewTx(id(log.Term(), 2))
+		a, b := log.NewPlace(id(log.Term(), 1)), log.NewPlace(id(log.Term(), 2))
 		lazy := appended(t, log, a, false, begun(a))
 		forced := appended(t, log, b, true, begun(b))
 		require.Same(t, lazy, forced)
@@ -146,7 +146,7 @@ func TestLazyRecordsAreFlushedAfterTheInterval(t *testing.T) {
 			for range 3 { // the timer works again and again
 				time.Sleep(time.Minute)
 				start := time.Now()
-				a := log.NewTx(id(log.Term(), uint64(start.UnixMilli())))
+				a := log.NewPlace(id(log.Term(), uint64(start.UnixMilli())))
 				first := appended(t, log, a, false, begun(a))
 				time.Sleep(want / 2)
 				second := appended(t, log, a, false, completed(a))
@@ -166,7 +166,7 @@ func TestAnIdleLogWritesNothing(t *testing.T) {
 		config.Retention = time.Minute
 		log, _ := openStore(t, store, config)
 		for n := range uint64(500) {
-			tx := log.NewTx(id(log.Term(), n+1))
+			tx := log.NewPlace(id(log.Term(), n+1))
 			force(t, log, tx, begun(tx), decided(tx), completed(tx))
 		}
 		before := store.count()
@@ -181,7 +181,7 @@ func TestALargeBatchBecomesSeveralSegmentsInOrder(t *testing.T) {
 		log, _ := openStore(t, store, config)
 		var batches []*wal.Batch
 		for n := range uint64(10) {
-			tx := log.NewTx(id(log.Term(), n+1))
+			tx := log.NewPlace(id(log.Term(), n+1))
 			batches = append(batches, appended(t, log, tx, n == 9, large(tx, 50)...))
 		}
 		<-batches[9].Done()
@@ -207,7 +207,7 @@ func TestALargeBatchBecomesSeveralSegmentsInOrder(t *testing.T) {
 }
 
 // large are the first records of a transaction with this many branches of 4 KiB.
-func large(tx *wal.Tx, branches int) []record.Record {
+func large(tx *wal.Place, branches int) []record.Record {
 	recs := []record.Record{begun(tx)}
 	for i := range branches {
 		recs = append(recs, record.Enlisted{Tx: tx.ID(), Number: i, Participant: "bank", Data: make([]byte, participant.MaxData)})
@@ -217,11 +217,11 @@ func large(tx *wal.Tx, branches int) []record.Record {
 
 func TestWhatCannotBeAppendedIsRefused(t *testing.T) {
 	log, _ := open(t, waltest.NewMemory(), config)
-	a, b := log.NewTx(id(log.Term(), 1)), log.NewTx(id(log.Term(), 2))
-	foreign := log.NewTx(id(participant.NewTerm(77, 7), 1))
+	a, b := log.NewPlace(id(log.Term(), 1)), log.NewPlace(id(log.Term(), 2))
+	foreign := log.NewPlace(id(participant.NewTerm(77, 7), 1))
 	twice := append(large(a, 64), large(a, 64)...)
 	for name, c := range map[string]struct {
-		tx      *wal.Tx
+		tx      *wal.Place
 		records []record.Record
 	}{
 		"nothing":                 {a, nil},
@@ -246,9 +246,9 @@ func TestR12NothingBeginsWhileTheQueueIsFull(t *testing.T) {
 		log, _ := openStore(t, store, config)
 		store.close()
 		var batches []*wal.Batch
-		var first *wal.Tx
+		var first *wal.Place
 		for n := uint64(1); ; n++ {
-			tx := log.NewTx(id(log.Term(), n))
+			tx := log.NewPlace(id(log.Term(), n))
 			b, err := log.Append(tx, false, large(tx, 64)...)
 			if err != nil {
 				require.ErrorIs(t, err, wal.ErrFull)
@@ -265,7 +265,7 @@ func TestR12NothingBeginsWhileTheQueueIsFull(t *testing.T) {
 		close(store.gate)
 		<-ended.Done()
 		require.NoError(t, ended.Err())
-		tx := log.NewTx(id(log.Term(), 1000))
+		tx := log.NewPlace(id(log.Term(), 1000))
 		force(t, log, tx, begun(tx))
 	})
 }
@@ -274,7 +274,7 @@ func TestCloseWritesWhatIsQueuedAndReleases(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory := waltest.NewMemory()
 		log, _ := open(t, memory, config)
-		tx := log.NewTx(id(log.Term(), 1))
+		tx := log.NewPlace(id(log.Term(), 1))
 		lazy := appended(t, log, tx, false, begun(tx))
 		var both sync.WaitGroup
 		for range 2 {
@@ -288,7 +288,7 @@ func TestCloseWritesWhatIsQueuedAndReleases(t *testing.T) {
 		require.Zero(t, time.Since(epoch()), "no waiting for the flush")
 
 		_, inheritance := open(t, memory, config)
-		require.Len(t, inheritance.Transactions, 1)
+		require.Len(t, inheritance, 1)
 	})
 }
 
@@ -303,7 +303,7 @@ func TestCloseGivesUpWithItsContext(t *testing.T) {
 		}}
 		log, _ := openStore(t, store, config)
 		repeating = true
-		tx := log.NewTx(id(log.Term(), 1))
+		tx := log.NewPlace(id(log.Term(), 1))
 		b := appended(t, log, tx, true, begun(tx))
 		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 		defer stop()
@@ -349,7 +349,7 @@ func TestR5WhatAFailedWriteTells(t *testing.T) {
 				}}
 				log, _ := openStore(t, store, config)
 				failing = true
-				a, b := log.NewTx(id(log.Term(), 1)), log.NewTx(id(log.Term(), 2))
+				a, b := log.NewPlace(id(log.Term(), 1)), log.NewPlace(id(log.Term(), 2))
 				batch := appended(t, log, a, true, begun(a))
 				synctest.Wait()
 				queued := appended(t, log, b, true, begun(b))
@@ -369,7 +369,7 @@ func TestR5WhatAFailedWriteTells(t *testing.T) {
 				require.ErrorIs(t, log.Close(t.Context()), c.batch)
 				require.Equal(t, len(c.answers), calls, "nothing is written after the failure")
 				_, inheritance := openStore(t, store.Store, config)
-				require.Empty(t, inheritance.Transactions)
+				require.Empty(t, inheritance)
 			})
 		})
 	}
@@ -405,7 +405,7 @@ func TestR5ARepeatedWriteIsTheSameCall(t *testing.T) {
 		}}
 		log, _ := openStore(t, store, config)
 		failing = 12
-		tx := log.NewTx(id(log.Term(), 1))
+		tx := log.NewPlace(id(log.Term(), 1))
 		force(t, log, tx, begun(tx))
 		require.Len(t, calls, 12)
 		for i, c := range calls {
@@ -423,13 +423,13 @@ func TestR9ADeposedCoordinatorIsFenced(t *testing.T) {
 	memory := waltest.NewMemory()
 	store := memory.Open()
 	old, _ := openStore(t, store, config)
-	a := old.NewTx(id(old.Term(), 1))
+	a := old.NewPlace(id(old.Term(), 1))
 	force(t, old, a, begun(a))
 	store.Expire()
 
 	_, inheritance := open(t, memory, config)
-	require.Len(t, inheritance.Transactions, 1)
-	require.Greater(t, inheritance.Transactions[0].Epoch, old.Epoch())
+	require.Len(t, inheritance, 1)
+	require.Greater(t, inheritance[0].Epoch, old.Epoch())
 
 	late := appended(t, old, a, true, decided(a))
 	<-late.Done()
@@ -449,7 +449,7 @@ func TestR9ALostTermIsNotWrittenAnyMore(t *testing.T) {
 	config := config
 	config.FlushInterval = time.Hour
 	log, _ := openStore(t, store, config)
-	tx := log.NewTx(id(log.Term(), 1))
+	tx := log.NewPlace(id(log.Term(), 1))
 	lazy := appended(t, log, tx, false, begun(tx))
 	before := appends
 	close(store.lost)

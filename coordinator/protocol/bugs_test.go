@@ -103,7 +103,7 @@ func forgetBeforeDurable(m *Machine, ev Event) []Effect {
 func timeoutOverwrites(m *Machine, ev Event) []Effect {
 	if ev.Kind == EventDeadline && m.phase == Telling && m.decision == record.DecisionCommit {
 		m.decision = record.DecisionRollback
-		return m.decide(record.DecisionRollback, rollback{cause: record.CauseTimeout}, -1)
+		return m.decide(record.DecisionRollback, why{cause: record.CauseTimeout}, record.NoBranch)
 	}
 	return realStep(m, ev)
 }
@@ -121,7 +121,7 @@ func replayLast(records []record.Record) (*record.State, error) {
 func votesAreDecision(m *Machine, ev Event) []Effect {
 	missing := func(b Branch) bool { return b.Vote != participant.VotePrepared }
 	if ev.Kind == EventResumed && !m.decision.Valid() && len(m.branches) > 0 && !slices.ContainsFunc(m.branches, missing) {
-		return m.decide(record.DecisionCommit, rollback{}, -1)
+		return m.decide(record.DecisionCommit, why{}, record.NoBranch)
 	}
 	first := ev.Kind == EventVote && m.phase == Preparing && !m.branches[ev.Branch].Answered
 	effects := realStep(m, ev)
@@ -130,21 +130,21 @@ func votesAreDecision(m *Machine, ev Event) []Effect {
 		for i, b := range m.branches {
 			votes[i].Vote = b.Vote
 		}
-		effects = append([]Effect{appendLazy(record.Carried{State: record.State{Tx: m.tx, Branches: votes, By: -1}})}, effects...)
+		effects = append([]Effect{appendLazy(record.Carried{State: record.State{Tx: m.tx, Branches: votes, By: record.NoBranch}})}, effects...)
 	}
 	return effects
 }
 
 func presumeDelegated(m *Machine, ev Event) []Effect {
 	if ev.Kind == EventResumed {
-		m.inherited = false
+		m.delegatedBefore = false
 	}
 	return realStep(m, ev)
 }
 
 func rollBackDelegated(m *Machine, ev Event) []Effect {
 	if ev.Kind == EventRollbackRequested && m.phase == Delegated {
-		return m.decide(record.DecisionRollback, rollback{cause: ev.Cause}, -1)
+		return m.decide(record.DecisionRollback, why{cause: ev.Cause}, record.NoBranch)
 	}
 	return realStep(m, ev)
 }
@@ -239,7 +239,7 @@ func withoutHeuristic(effects []Effect, drop func(participant.Outcome) bool) []E
 func firstYesDecides(m *Machine, ev Event) []Effect {
 	if ev.Kind == EventVote && ev.Vote == participant.VotePrepared && m.phase == Preparing && !m.branches[ev.Branch].Answered {
 		m.branches[ev.Branch].Answered, m.branches[ev.Branch].Vote = true, ev.Vote
-		return m.decide(record.DecisionCommit, rollback{}, -1)
+		return m.decide(record.DecisionCommit, why{}, record.NoBranch)
 	}
 	return realStep(m, ev)
 }

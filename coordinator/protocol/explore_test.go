@@ -176,7 +176,7 @@ func (w *world) fingerprint(key []byte) [2]uint64 {
 func (w *world) encode(key []byte) []byte {
 	m := &w.m
 	decided := w.onDisk.decision.Valid() // then AC4 has no question left
-	key = append(key, byte(m.phase), byte(m.decision), byte(m.deciding.Decision), bits(m.pending.cause != 0, m.inherited),
+	key = append(key, byte(m.phase), byte(m.decision), byte(m.deciding.Decision), bits(m.pending.cause != 0, m.delegatedBefore),
 		bits(w.gone, w.poisoned, w.commit, w.excused || decided, w.undecided, w.lives > 1),
 		byte(w.joined), byte(w.told), byte(w.known), byte(len(m.branches)), byte(len(w.pending)), byte(w.onDisk.decision),
 		bits(w.onDisk.begun, w.onDisk.preparing, w.onDisk.delegated, w.onDisk.completed))

@@ -13,9 +13,9 @@ import (
 var (
 	// ErrSealed says that the list of branches is complete: Commit, Rollback or a
 	// timeout came first, or the log failed.
-	ErrSealed = errors.New("transaction takes no more branches: it is being committed or rolled back")
+	ErrSealed = errors.New("takes no more branches: it is being committed or rolled back")
 	// ErrTooManyBranches says that the transaction has MaxBranches branches.
-	ErrTooManyBranches = fmt.Errorf("transaction has %d branches already", participant.MaxBranches)
+	ErrTooManyBranches = fmt.Errorf("%d branches are the most", participant.MaxBranches)
 )
 
 // Phase is where a transaction stands.
@@ -72,8 +72,8 @@ type Branch struct {
 	Hazard bool
 }
 
-// rollback is a request that waits for an append to return.
-type rollback struct {
+// why is what asked for a rollback; zero for a commit.
+type why struct {
 	cause  record.Cause
 	reason string
 }
@@ -88,19 +88,17 @@ type Machine struct {
 	// one.
 	deciding record.Decided
 	decision record.Decision
-	pending  rollback
-	// inherited is set if a former coordinator asked the only branch to commit in
+	// pending waits for an append to return.
+	pending why
+	// delegatedBefore is set if a former coordinator asked the only branch to commit in
 	// one phase: its answer to Rollback is the decision (R3).
-	inherited bool
+	delegatedBefore bool
 }
 
 // New returns the machine of a transaction that begins, and its first effects.
 func New(begun record.Begun) (Machine, []Effect) {
 	return Machine{tx: begun.Tx, phase: Active}, []Effect{appendLazy(begun)}
 }
-
-// Tx returns the transaction.
-func (m *Machine) Tx() participant.TxID { return m.tx }
 
 // Phase returns where the transaction stands.
 func (m *Machine) Phase() Phase { return m.phase }
@@ -134,7 +132,7 @@ func (m *Machine) Step(ev Event) ([]Effect, error) {
 	case EventCommitRequested:
 		return m.commitRequested(), nil
 	case EventRollbackRequested, EventDeadline:
-		return m.rollbackRequested(rollback{cause: ev.Cause, reason: ev.Reason}), nil
+		return m.rollbackRequested(why{cause: ev.Cause, reason: ev.Reason}), nil
 	case EventVote:
 		return m.voted(ev), nil
 	case EventAppended:
@@ -173,7 +171,7 @@ func (m *Machine) commitRequested() []Effect {
 	case m.phase != Active:
 		return nil
 	case len(m.branches) == 0:
-		return m.decideLazily(record.DecisionCommit, rollback{})
+		return m.decideLazily(record.DecisionCommit, why{})
 	case len(m.branches) == 1 && m.branches[0].OnePhaser:
 		m.phase = Delegating
 		return []Effect{appendForced(record.Delegated{Tx: m.tx})}
@@ -186,20 +184,20 @@ func (m *Machine) commitRequested() []Effect {
 // rollbackRequested lets a request, a timeout or a closing coordinator compete
 // for the decision (R2). In Delegating and Delegated the register is the
 // branch's (R3), in Deciding and later it is taken.
-func (m *Machine) rollbackRequested(why rollback) []Effect {
+func (m *Machine) rollbackRequested(w why) []Effect {
 	switch m.phase {
 	case Active:
 		if len(m.branches) == 0 {
-			return m.decideLazily(record.DecisionRollback, why)
+			return m.decideLazily(record.DecisionRollback, w)
 		}
-		return m.decide(record.DecisionRollback, why, -1)
+		return m.decide(record.DecisionRollback, w, record.NoBranch)
 	case Sealing:
 		if m.pending.cause == 0 {
-			m.pending = why
+			m.pending = w
 		}
 		return nil
 	case Preparing:
-		return m.decide(record.DecisionRollback, why, -1)
+		return m.decide(record.DecisionRollback, w, record.NoBranch)
 	default:
 		return nil
 	}
@@ -231,9 +229,9 @@ func (m *Machine) judge(ev Event) []Effect {
 	switch ev.Vote {
 	case participant.VotePrepared, participant.VoteReadOnly:
 	case participant.VoteRefused:
-		return m.decide(record.DecisionRollback, rollback{record.CauseRefused, ev.Reason}, ev.Branch)
+		return m.decide(record.DecisionRollback, why{record.CauseRefused, ev.Reason}, ev.Branch)
 	default:
-		return m.decide(record.DecisionRollback, rollback{record.CauseUnknownVote, ev.Reason}, ev.Branch) // R4
+		return m.decide(record.DecisionRollback, why{record.CauseUnknownVote, ev.Reason}, ev.Branch) // R4
 	}
 	readOnly := true
 	for _, b := range m.branches {
@@ -243,18 +241,18 @@ func (m *Machine) judge(ev Event) []Effect {
 		readOnly = readOnly && b.Vote == participant.VoteReadOnly
 	}
 	if readOnly {
-		return m.decideLazily(record.DecisionCommit, rollback{})
+		return m.decideLazily(record.DecisionCommit, why{})
 	}
-	return m.decide(record.DecisionCommit, rollback{}, -1)
+	return m.decide(record.DecisionCommit, why{}, record.NoBranch)
 }
 
 // decide sends the decision to the log; nobody is told before it is durable (R1).
-func (m *Machine) decide(d record.Decision, why rollback, by int) []Effect {
+func (m *Machine) decide(d record.Decision, w why, by int) []Effect {
 	cancel := m.phase == Preparing && d == record.DecisionRollback && m.outstanding()
 	m.phase = Deciding
 	m.deciding = record.Decided{
-		Tx: m.tx, Decision: d, Presumed: why.cause == record.CausePresumed,
-		Votes: m.votes(), Cause: why.cause, Reason: record.Reason(why.reason), By: by,
+		Tx: m.tx, Decision: d, Presumed: w.cause == record.CausePresumed,
+		Votes: m.votes(), Cause: w.cause, Reason: record.Reason(w.reason), By: by,
 	}
 	effects := []Effect{appendForced(m.deciding)}
 	if cancel {
@@ -266,8 +264,8 @@ func (m *Machine) decide(d record.Decision, why rollback, by int) []Effect {
 // decideLazily decides what no participant depends on: nothing was enlisted, or
 // everyone voted read-only. If a crash loses it the answer becomes "rolled back",
 // which changed as little.
-func (m *Machine) decideLazily(d record.Decision, why rollback) []Effect {
-	m.deciding = record.Decided{Tx: m.tx, Decision: d, Votes: m.votes(), Cause: why.cause, Reason: record.Reason(why.reason), By: -1}
+func (m *Machine) decideLazily(d record.Decision, w why) []Effect {
+	m.deciding = record.Decided{Tx: m.tx, Decision: d, Votes: m.votes(), Cause: w.cause, Reason: record.Reason(w.reason), By: record.NoBranch}
 	m.decision = d
 	for i := range m.branches {
 		m.branches[i].Outcome = d.Outcome()
@@ -282,7 +280,7 @@ func (m *Machine) appended(ev Event) []Effect {
 	switch {
 	case ev.Appended == record.KindPreparing && m.phase == Sealing:
 		if m.pending.cause != 0 {
-			return m.decide(record.DecisionRollback, m.pending, -1)
+			return m.decide(record.DecisionRollback, m.pending, record.NoBranch)
 		}
 		m.phase = Preparing
 		for i := range m.branches {
@@ -356,13 +354,13 @@ func (m *Machine) acknowledged(ev Event) []Effect {
 // has to be forced: until Completed is durable, asking again gives the same
 // answer.
 func (m *Machine) answeredOnePhase(b *Branch, ev Event) []Effect {
-	m.deciding = record.Decided{Tx: m.tx, Decision: record.DecisionCommit, By: -1}
+	m.deciding = record.Decided{Tx: m.tx, Decision: record.DecisionCommit, By: record.NoBranch}
 	switch ev.Outcome {
 	case participant.OutcomeRolledBack, participant.OutcomeHeuristicRollback:
 		m.deciding.Decision, m.deciding.Cause = record.DecisionRollback, record.CauseRefused
 		m.deciding.By, m.deciding.Reason = 0, record.Reason(ev.Reason)
-		if m.inherited {
-			m.deciding.Cause, m.deciding.By = record.CausePresumed, -1
+		if m.delegatedBefore {
+			m.deciding.Cause, m.deciding.By = record.CausePresumed, record.NoBranch
 		}
 		b.Outcome = participant.OutcomeRolledBack
 	case participant.OutcomeHeuristicMixed, participant.OutcomeHeuristicHazard:

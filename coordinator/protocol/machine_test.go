@@ -196,7 +196,7 @@ func TestPresumed(t *testing.T) {
 	require.False(t, m.Presumed(), "the branch has decided")
 
 	found := record.NewState(theTx)
-	require.NoError(t, found.Apply(record.Decided{Tx: theTx, Decision: record.DecisionCommit, By: -1}))
+	require.NoError(t, found.Apply(record.Decided{Tx: theTx, Decision: record.DecisionCommit, By: record.NoBranch}))
 	m = Resume(found)
 	require.False(t, m.Presumed(), "found committed")
 }

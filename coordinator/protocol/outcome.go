@@ -56,7 +56,7 @@ func Answer(told record.Decision, err error) (outcome participant.Outcome, ackno
 	}
 	var heuristic *participant.HeuristicError
 	if errors.As(err, &heuristic) {
-		return against(told, heuristic.Outcome), true
+		return heuristicAgainst(told, heuristic.Outcome), true
 	}
 	if errors.Is(err, participant.ErrUnknownBranch) {
 		if told == record.DecisionRollback {
@@ -76,15 +76,15 @@ func AnswerOnePhase(err error) (outcome participant.Outcome, acknowledged bool) 
 	case errors.Is(err, participant.ErrRefused):
 		return participant.OutcomeRolledBack, true
 	case errors.As(err, &heuristic):
-		return against(record.DecisionCommit, heuristic.Outcome), true
+		return heuristicAgainst(record.DecisionCommit, heuristic.Outcome), true
 	default:
 		return 0, false // also for an unknown branch: absence proves nothing here (R7)
 	}
 }
 
-// against returns the outcome of a branch that decided alone, as seen from the
+// heuristicAgainst returns the outcome of a branch that decided alone, as seen from the
 // decision. What can't be read is a hazard.
-func against(told record.Decision, o participant.Outcome) participant.Outcome {
+func heuristicAgainst(told record.Decision, o participant.Outcome) participant.Outcome {
 	switch o {
 	case participant.OutcomeCommitted, participant.OutcomeHeuristicCommit:
 		if told == record.DecisionCommit {

@@ -18,7 +18,7 @@ func Resume(s *record.State) Machine {
 		}
 	}
 	m.decision = s.Decision
-	m.inherited = s.Delegated
+	m.delegatedBefore = s.Delegated
 	if s.Decision.Valid() {
 		m.deciding = record.Decided{
 			Tx: s.Tx, Decision: s.Decision, Presumed: s.Presumed, Votes: m.votes(), Cause: s.Cause, Reason: s.Reason, By: s.By,
@@ -46,14 +46,14 @@ func (m *Machine) resumed() []Effect {
 	case m.decision.Valid():
 		m.phase = Telling
 		return m.tell(m.all())
-	case m.inherited:
+	case m.delegatedBefore:
 		// R3: the branch may have decided. "Rolled back" and "already committed"
 		// are both the decision.
 		m.phase = Delegated
 		return []Effect{{Kind: EffectRollback, Branches: m.all()}}
 	default:
 		// R3: no decision, no commit, whatever the votes were.
-		return m.decide(record.DecisionRollback, rollback{cause: record.CausePresumed}, -1)
+		return m.decide(record.DecisionRollback, why{cause: record.CausePresumed}, record.NoBranch)
 	}
 }
 
@@ -61,5 +61,5 @@ func (m *Machine) resumed() []Effect {
 // absence of a decision: then it may go to a participant only after that
 // participant's list was read (R10).
 func (m *Machine) Presumed() bool {
-	return m.deciding.Presumed || m.phase == Inherited && !m.decision.Valid() || m.phase == Delegated && m.inherited
+	return m.deciding.Presumed || m.phase == Inherited && !m.decision.Valid() || m.phase == Delegated && m.delegatedBefore
 }

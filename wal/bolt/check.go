@@ -57,8 +57,8 @@ func explain(path string, found error) error {
 	case errors.Is(found, errNotBolt), errors.Is(found, errNotLog):
 		return fmt.Errorf("%w: %s: %w; name the right file, or one that does not exist to begin a new log", wal.ErrForeign, path, found)
 	default:
-		return fmt.Errorf("%w: %s: %w; keep the file, it may hold decisions: examine a copy with the bbolt tool, "+
-			"or restore the last backup, which is recognised as old", wal.ErrDamaged, path, found)
+		return fmt.Errorf("%w: %s: %w; keep the file, it may hold decisions: examine a copy with the bbolt tool; "+
+			"restore a backup only if you must, it is recognised as old only through participants that can list their branches", wal.ErrDamaged, path, found)
 	}
 }
 

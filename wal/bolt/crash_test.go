@@ -161,7 +161,7 @@ func (p *process) acknowledged(t *testing.T, acks map[participant.Term]uint64, a
 
 // R1, R5: whatever an append acknowledged is there after kill -9, at any moment,
 // also while a log is opened and copied.
-func TestKill(t *testing.T) {
+func TestR1R5AcknowledgedAppendsSurviveKill(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -192,7 +192,7 @@ func TestKill(t *testing.T) {
 }
 
 // R5: a disk that is full, as the child sees it.
-func TestFailStopWhenFull(t *testing.T) {
+func TestR5AFullDiskEndsAllWriting(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	c := startChild(t, "full", path)
 	acks := map[participant.Term]uint64{}
@@ -210,7 +210,7 @@ func TestFailStopWhenFull(t *testing.T) {
 }
 
 // R5: a failed write ends the store, for all its streams.
-func TestFailStop(t *testing.T) {
+func TestR5AFailedWriteEndsAllWriting(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	s := open(t, path)
 	stream, other := openTerm(t, s), openTerm(t, s)
@@ -237,7 +237,7 @@ func TestFailStop(t *testing.T) {
 
 // R5: a page of the file that can't be read is an error, not the end of the
 // process.
-func TestFaultUnderTheMap(t *testing.T) {
+func TestR5AFaultUnderTheMapIsAnError(t *testing.T) {
 	for name, call := range map[string]func(*Store, wal.Stream) error{
 		"append": func(_ *Store, p wal.Stream) error {
 			return p.Append(context.Background(), 31, waltest.Segment(31), []uint64{1})

@@ -41,7 +41,7 @@ func read(t *testing.T, path string) []byte {
 }
 
 // bbolt would open each of these without a word, and most without the last commit.
-func TestEveryByteOfBothMetaPages(t *testing.T) {
+func TestDamageInBothMetaPagesIsRefused(t *testing.T) {
 	path, _ := written(t)
 	content := read(t, path)
 	for page := range 2 {
@@ -55,7 +55,7 @@ func TestEveryByteOfBothMetaPages(t *testing.T) {
 
 // Whatever single byte is changed: the log is refused, or it reads as before
 // because the byte is in no use. One run looks at every third byte.
-func TestEveryThirdByte(t *testing.T) {
+func TestNoFlippedByteChangesTheLogUnseen(t *testing.T) {
 	path, _ := written(t)
 	content := read(t, path)
 	im, err := openImage(bytes.NewReader(content), int64(len(content)))
@@ -90,7 +90,7 @@ func TestEveryThirdByte(t *testing.T) {
 }
 
 // Two buckets that share a page: bbolt would free it with one of them.
-func TestPageInUseTwice(t *testing.T) {
+func TestPageInUseTwiceIsRefused(t *testing.T) {
 	path, _ := written(t)
 	content := read(t, path)
 	im, err := openImage(bytes.NewReader(content), int64(len(content)))
@@ -102,7 +102,7 @@ func TestPageInUseTwice(t *testing.T) {
 	require.ErrorContains(t, im.each(log, func(item) error { return nil }), "referred to twice")
 }
 
-func TestCutOff(t *testing.T) {
+func TestACutOffFileIsRefused(t *testing.T) {
 	path, _ := written(t)
 	content := read(t, path)
 	im, err := openImage(bytes.NewReader(content), int64(len(content)))
@@ -120,7 +120,7 @@ func TestCutOff(t *testing.T) {
 	require.NoError(t, openBytes(t, content[:used]))
 }
 
-func TestForeign(t *testing.T) {
+func TestForeignFilesAreRefused(t *testing.T) {
 	for _, n := range []int{3, 9, 10, 11, 2000} {
 		require.ErrorIs(t, openBytes(t, bytes.Repeat([]byte("a text. "), n)), wal.ErrForeign)
 	}
@@ -149,7 +149,7 @@ func TestForeign(t *testing.T) {
 	require.ErrorIs(t, err, wal.ErrForeign)
 }
 
-func TestNewer(t *testing.T) {
+func TestNewerFormatsAreRefused(t *testing.T) {
 	path, _ := written(t)
 	content := read(t, path)
 	for _, pages := range [][]int{{0}, {1}, {0, 1}} {
@@ -182,7 +182,7 @@ func edit(t *testing.T, path string, fn func(*bbolt.Tx) error) {
 }
 
 // Files that bbolt finds nothing wrong with.
-func TestMissingParts(t *testing.T) {
+func TestMissingPartsAreDamage(t *testing.T) {
 	term := func(p wal.Stream) []byte { return termKey(p.Term()) }
 	key := func(p wal.Stream, seq uint64, chunk uint32) []byte {
 		return chunkKey{term: p.Term(), seq: seq, chunk: chunk}.append(nil)

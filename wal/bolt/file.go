@@ -82,10 +82,10 @@ func guard(fn func() error) (err error) {
 	return fn()
 }
 
-// commit makes one durable transaction. Unlike bbolt's Update it does not roll back
+// transact makes one durable transaction. Unlike bbolt's Update it does not roll back
 // after a panic: a rollback reads the whole map, in a goroutine of bbolt's where a
 // fault ends the process. So bbolt's locks stay taken after a faultError.
-func commit(db *bbolt.DB, fn func(*bbolt.Tx) error) error {
+func transact(db *bbolt.DB, fn func(*bbolt.Tx) error) error {
 	return guard(func() error {
 		tx, err := db.Begin(true)
 		if err != nil {
@@ -98,9 +98,9 @@ func commit(db *bbolt.DB, fn func(*bbolt.Tx) error) error {
 	})
 }
 
-// prepare leaves a log at path that is whole and can be continued in place. The
+// makeReady leaves a log at path that is whole and can be continued in place. The
 // caller holds the lock.
-func prepare(path string) error {
+func makeReady(path string) error {
 	// Only a crash leaves a file of this name: it was never a log.
 	if err := os.Remove(temporary(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove what a crash left: %w", err)
@@ -165,7 +165,7 @@ func (d database) close(cause error) error {
 
 // markClosed writes the mark of a clean close: every transaction before it is on disk.
 func markClosed(db *bbolt.DB) error {
-	return commit(db, func(tx *bbolt.Tx) error {
+	return transact(db, func(tx *bbolt.Tx) error {
 		return tx.Bucket(metaBucket).Put(closedKey, sealed(closedKey))
 	})
 }
@@ -173,7 +173,7 @@ func markClosed(db *bbolt.DB) error {
 func writeEmpty(db *bbolt.DB) error {
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails
-	return commit(db, func(tx *bbolt.Tx) error {
+	return transact(db, func(tx *bbolt.Tx) error {
 		for _, name := range [][]byte{logBucket, termsBucket, metaBucket} {
 			if _, err := tx.CreateBucket(name); err != nil {
 				return err
@@ -235,7 +235,7 @@ func (c *copier) add(it item) error {
 }
 
 func (c *copier) flush() error {
-	err := commit(c.db, func(tx *bbolt.Tx) error {
+	err := transact(c.db, func(tx *bbolt.Tx) error {
 		bucket, err := tx.CreateBucketIfNotExists(c.bucket)
 		if err != nil {
 			return err

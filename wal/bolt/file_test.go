@@ -30,7 +30,7 @@ func written(t *testing.T) (path string, first wal.Stream) {
 	return path, first
 }
 
-func TestCreate(t *testing.T) {
+func TestOpenCreatesALog(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	s := open(t, path)
 	info, err := os.Stat(path)
@@ -49,7 +49,7 @@ func TestCreate(t *testing.T) {
 
 // A crash in the middle of creation or of a copy leaves a temporary file, which is
 // never taken for a log.
-func TestLeftoversOfACrash(t *testing.T) {
+func TestLeftoversOfACrashAreRemoved(t *testing.T) {
 	whole, _ := written(t)
 	content := read(t, whole)
 	for name, left := range map[string][]byte{"empty": {}, "garbage": []byte("garbage"), "part": content[:5000], "whole": content} {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -31,7 +32,7 @@ func acquire(path string, wait time.Duration) (*os.File, error) {
 	}
 	switch {
 	case errors.Is(err, syscall.EWOULDBLOCK):
-		err = fmt.Errorf("%w: %s is held by %s; stop it first, a log has one writer (R9)", wal.ErrLocked, name, holder(f))
+		err = fmt.Errorf("%w: %s: %s; a log has one writer (R9)", wal.ErrLocked, name, holder(f))
 	case err != nil:
 		err = fmt.Errorf("lock %s: %w", name, err)
 	default:
@@ -47,12 +48,16 @@ func acquire(path string, wait time.Duration) (*os.File, error) {
 	return nil, errors.Join(err, f.Close())
 }
 
-// holder names the process that wrote its number into the lock file.
+// holder says who holds the lock, by the number in the lock file, and what to do.
 func holder(f *os.File) string {
 	text := make([]byte, 20)
 	n, _ := f.ReadAt(text, 0)
-	if pid := strings.TrimSpace(string(text[:n])); pid != "" {
-		return "process " + pid
+	switch pid := strings.TrimSpace(string(text[:n])); pid {
+	case "":
+		return "held by a process that didn't write its number yet; stop it first"
+	case strconv.Itoa(os.Getpid()):
+		return "this process has it open already"
+	default:
+		return "held by process " + pid + "; stop it first"
 	}
-	return "a process that didn't write its number yet"
 }

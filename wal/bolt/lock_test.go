@@ -14,7 +14,7 @@ import (
 )
 
 // R9: one writer.
-func TestLocked(t *testing.T) {
+func TestR9ALogHasOneWriter(t *testing.T) {
 	path, _ := written(t)
 	require.NoError(t, os.WriteFile(path+".lock", []byte("123456789012345\n"), 0o600)) // who had it before
 	s := open(t, path)
@@ -24,7 +24,7 @@ func TestLocked(t *testing.T) {
 	for _, name := range []string{path, link} {
 		_, err := Open(name, nil)
 		require.ErrorIs(t, err, wal.ErrLocked)
-		require.ErrorContains(t, err, fmt.Sprintf("process %d;", os.Getpid()))
+		require.ErrorContains(t, err, "this process has it open already")
 		require.ErrorContains(t, err, path)
 	}
 	require.NoError(t, s.Close())
@@ -42,20 +42,20 @@ func TestLocked(t *testing.T) {
 	require.ErrorContains(t, err, "link to nothing")
 }
 
-func TestLockedByAnotherProcess(t *testing.T) {
+func TestAnotherProcessIsNamed(t *testing.T) {
 	path, first := written(t)
 	c := startChild(t, "hold", path)
 	require.Equal(t, "open", c.line(t))
 	_, err := Open(path, nil)
 	require.ErrorIs(t, err, wal.ErrLocked)
-	require.ErrorContains(t, err, fmt.Sprintf("process %d", c.cmd.Process.Pid))
+	require.ErrorContains(t, err, fmt.Sprintf("held by process %d; stop it first", c.cmd.Process.Pid))
 	c.kill(t)
 	require.Equal(t, []uint64{3, 4, 5, 6}, segments(t, open(t, path), first.Term()))
 }
 
 // The lock is taken before anything else, so that a second opener can't touch the
 // temporary file of the first.
-func TestLockComesFirst(t *testing.T) {
+func TestLockIsTakenFirst(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	require.NoError(t, os.WriteFile(temporary(path), nil, 0o600))
 	lock, err := acquire(path, 0)
@@ -68,7 +68,7 @@ func TestLockComesFirst(t *testing.T) {
 	open(t, path)
 }
 
-func TestLockWait(t *testing.T) {
+func TestOpenWaitsForTheLock(t *testing.T) {
 	path, _ := written(t)
 	former := open(t, path)
 	opened := make(chan error)
@@ -88,7 +88,7 @@ func TestLockWait(t *testing.T) {
 	require.NoError(t, <-opened)
 }
 
-func TestOpenInAnotherProgram(t *testing.T) {
+func TestALogOpenInAnotherProgramIsInUse(t *testing.T) {
 	path, _ := written(t)
 	db, err := bbolt.Open(path, 0o600, nil)
 	require.NoError(t, err)

@@ -95,7 +95,7 @@ func Open(path string, opts *Options) (*Store, error) {
 }
 
 func (s *Store) open(mapSize int) (err error) {
-	if err := prepare(s.path); err != nil {
+	if err := makeReady(s.path); err != nil {
 		return err
 	}
 	if s.db, err = openDatabase(s.path, mapSize); err != nil {
@@ -142,7 +142,7 @@ func (s *Store) update(what string, fn func(*bbolt.Tx) error) error {
 	if err := s.usable(); err != nil {
 		return err
 	}
-	err := commit(s.db.DB, fn)
+	err := transact(s.db.DB, fn)
 	if r := (refusal{}); errors.As(err, &r) {
 		return fmt.Errorf("%s: %w", what, r.error)
 	}

@@ -71,7 +71,7 @@ func inode(t *testing.T, path string) uint64 {
 	return info.Sys().(*syscall.Stat_t).Ino
 }
 
-func TestConforms(t *testing.T) {
+func TestStoreConforms(t *testing.T) {
 	waltest.Test(t, waltest.Subject{New: func(t *testing.T) waltest.Log {
 		path := filepath.Join(t.TempDir(), "log")
 		return waltest.Log{
@@ -81,7 +81,7 @@ func TestConforms(t *testing.T) {
 	}})
 }
 
-func TestTermsExhausted(t *testing.T) {
+func TestOpenFailsWhenTermsAreExhausted(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "log"))
 	require.NoError(t, s.update("set", func(tx *bbolt.Tx) error {
 		return tx.Bucket(metaBucket).Put(countersKey, counters{terms: 1<<24 - 2, epoch: 1 << 40}.value())
@@ -155,7 +155,7 @@ func TestLowerEpochIsFenced(t *testing.T) {
 
 // An orphan that was taken over together with another belongs to the taker who
 // asks for it, with an epoch of its own.
-func TestClaimedForAnother(t *testing.T) {
+func TestAClaimIsOnlyForItsOwner(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	s := open(t, path)
 	a, b := openTerm(t, s), openTerm(t, s)

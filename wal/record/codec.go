@@ -170,9 +170,9 @@ func (e *encoder) number(n int) {
 	e.int(int64(n))
 }
 
-// by is a branch's number, or -1.
+// by is a branch's number, or NoBranch.
 func (e *encoder) by(n int) {
-	if n != -1 {
+	if n != NoBranch {
 		e.limit("branch number", n, participant.MaxBranches-1)
 	}
 	e.int(int64(n))

@@ -216,7 +216,7 @@ func (d *decoder) uuid() (u uuid.UUID) {
 }
 
 func (d *decoder) number() int { return d.within("branch number", 0, participant.MaxBranches-1) }
-func (d *decoder) by() int     { return d.within("branch number", -1, participant.MaxBranches-1) }
+func (d *decoder) by() int     { return d.within("branch number", NoBranch, participant.MaxBranches-1) }
 
 func (d *decoder) within(what string, low, high int64) int {
 	n := d.int()

@@ -35,6 +35,10 @@ const (
 	MaxReason = 512
 )
 
+// NoBranch is where a branch's number would be and no branch is meant. It is on
+// disk.
+const NoBranch = -1
+
 // Kind tells records apart. The numbers are on disk: never reuse one.
 type Kind uint8
 
@@ -127,15 +131,14 @@ func (d Decision) String() string {
 }
 
 // Attributes are small texts a transaction was begun with: name, request id,
-// owner, traceparent.
+// owner.
 type Attributes map[string]string
 
 // The attributes' keys.
 const (
-	AttributeName        = "name"
-	AttributeRequestID   = "request"
-	AttributeOwner       = "owner"
-	AttributeTraceparent = "traceparent"
+	AttributeName      = "name"
+	AttributeRequestID = "request"
+	AttributeOwner     = "owner"
 )
 
 // Size is the number of bytes that count against MaxAttributes.
@@ -184,7 +187,7 @@ type Decided struct {
 	// Cause and Reason say what decided a rollback.
 	Cause  Cause
 	Reason string
-	// By is the number of the branch whose vote decided a rollback; else -1.
+	// By is the number of the branch whose vote decided a rollback; else NoBranch.
 	By int
 }
 

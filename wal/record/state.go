@@ -31,7 +31,7 @@ type State struct {
 	Preparing bool
 	// Delegated: the only branch decides (R3).
 	Delegated bool
-	// Decision, Presumed, Cause, Reason and By are those of Decided; By is -1
+	// Decision, Presumed, Cause, Reason and By are those of Decided; By is NoBranch
 	// while undecided.
 	Decision Decision
 	Presumed bool
@@ -56,11 +56,7 @@ type Branch struct {
 }
 
 // NewState returns the state of a transaction of which no record was seen.
-func NewState(tx participant.TxID) *State { return &State{Tx: tx, By: -1} }
-
-// Outcome returns how the transaction ended or will end by its decision; zero if
-// undecided.
-func (s *State) Outcome() participant.Outcome { return s.Decision.Outcome() }
+func NewState(tx participant.TxID) *State { return &State{Tx: tx, By: NoBranch} }
 
 // Apply merges a record into the state. An error Is ErrConflict and leaves the
 // state as it was, or in part merged; the log must not be used then.

@@ -102,7 +102,7 @@ func TestWhatACoordinatorSawWinsOverWhatRecoveryPresumed(t *testing.T) {
 		s := merge(t, order)
 		require.False(t, s.Presumed)
 		require.Equal(t, record.CauseTimeout, s.Cause)
-		require.Equal(t, participant.OutcomeRolledBack, s.Outcome())
+		require.Equal(t, participant.OutcomeRolledBack, s.Decision.Outcome())
 	}
 }
 
