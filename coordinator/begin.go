@@ -119,7 +119,7 @@ func (d *DTM) beginNew(o beginOptions) (*transaction, error) {
 	now := time.Now()
 	id := participant.TxID{Term: d.log.Term(), UUID: unique}
 	t := &transaction{
-		id: id, epoch: d.log.Epoch(), place: d.log.NewPlace(id), deadline: now.Add(o.timeout),
+		id: id, epoch: d.log.Epoch(), place: d.log.NewPlace(id), deadline: now.Add(o.timeout), counted: true,
 		begun: record.Begun{Tx: id, At: now, Timeout: o.timeout, Attributes: o.attributes},
 	}
 	machine, effects := protocol.New(t.begun)

@@ -38,7 +38,7 @@ func (d *DTM) Commit(ctx context.Context, id participant.TxID) error {
 		return fmt.Errorf("commit transaction %s: %w", id, ErrClosed)
 	}
 	defer d.leave()
-	t, err := d.find(id)
+	t, err := d.find(ctx, id)
 	if err != nil {
 		return fmt.Errorf("commit transaction %s: %w", id, err)
 	}
@@ -151,7 +151,7 @@ func (d *DTM) rollback(ctx context.Context, id participant.TxID, reason string) 
 		return fmt.Errorf("roll back transaction %s: %w", id, ErrClosed)
 	}
 	defer d.leave()
-	t, err := d.find(id)
+	t, err := d.find(ctx, id)
 	if errors.Is(err, ErrRolledBack) {
 		return nil
 	}

@@ -15,17 +15,19 @@ import (
 
 // Defaults of Config.
 const (
-	DefaultTimeout        = 30 * time.Second
-	DefaultCallTimeout    = 10 * time.Second
-	DefaultCommitWait     = time.Second
-	DefaultRetryMin       = 50 * time.Millisecond
-	DefaultRetryMax       = 30 * time.Second
-	DefaultSweepInterval  = 30 * time.Second
-	DefaultRetention      = time.Hour
-	DefaultRetainBytes    = 64 << 20
-	DefaultMaxOpen        = 100_000
-	DefaultMaxUndelivered = 100_000
-	DefaultMaxInFlight    = 256
+	DefaultTimeout       = 30 * time.Second
+	DefaultCallTimeout   = 10 * time.Second
+	DefaultCommitWait    = time.Second
+	DefaultRetryMin      = 50 * time.Millisecond
+	DefaultRetryMax      = 30 * time.Second
+	DefaultSweepInterval = 30 * time.Second
+	DefaultRetention     = time.Hour
+	DefaultRetainBytes   = 64 << 20
+	DefaultMaxOpen       = 100_000
+	// DefaultMaxParticipants is meant to be out of reach.
+	DefaultMaxParticipants = 1000
+	DefaultMaxUndelivered  = 100_000
+	DefaultMaxInFlight     = 256
 
 	// minRetentions is how many call timeouts an outcome is kept at least.
 	minRetentions = 10
@@ -80,6 +82,9 @@ type Config struct {
 
 	// MaxOpen is the number of undecided transactions (R12). Default 100,000.
 	MaxOpen int
+	// MaxParticipants is the number of participants that may be registered (R12).
+	// Default 1000.
+	MaxParticipants int
 	// MaxUndelivered is the number of decided branches a participant may have
 	// that did not acknowledge; beyond it the participant can't be enlisted
 	// (R12). Default 100,000.
@@ -104,6 +109,7 @@ func (c *Config) validate() error {
 		positive(&c.RetryMax, max(DefaultRetryMax, c.RetryMin), "Config.RetryMax"),
 		positive(&c.RetainBytes, DefaultRetainBytes, "Config.RetainBytes"),
 		positive(&c.MaxOpen, DefaultMaxOpen, "Config.MaxOpen"),
+		positive(&c.MaxParticipants, DefaultMaxParticipants, "Config.MaxParticipants"),
 		positive(&c.MaxUndelivered, DefaultMaxUndelivered, "Config.MaxUndelivered"),
 		positive(&c.MaxInFlight, DefaultMaxInFlight, "Config.MaxInFlight"),
 	); err != nil {

@@ -157,6 +157,11 @@ func (d *DTM) settle(t *transaction) (decided bool) {
 		t.decided.release()
 		t.finished.release()
 	}
+	if t.counted && (decision.Valid() || phase == protocol.Delegated || phase == protocol.Stopped) {
+		// R12: what only waits for a participant counts there, as undelivered.
+		t.counted = false
+		d.open.Add(-1)
+	}
 	if !decision.Valid() && phase != protocol.Stopped || t.settled {
 		return false
 	}
@@ -166,9 +171,6 @@ func (d *DTM) settle(t *transaction) (decided bool) {
 	}
 	if t.prepare != nil {
 		t.prepare.cancel()
-	}
-	if t.place != nil && t.id.Term == d.log.Term() {
-		d.open.Add(-1)
 	}
 	return decision.Valid()
 }

@@ -95,8 +95,9 @@ func (d *DTM) expire(t *transaction) {
 
 // find returns the transaction with this id. If the table does not hold it, why
 // says what that means (R13): a *RolledBackError, ErrForgotten, ErrNotFound or
-// ErrSafeMode.
-func (d *DTM) find(id participant.TxID) (t *transaction, why error) {
+// ErrSafeMode. That a former coordinator never decided it is said only once the
+// participants were listed; ErrOutcomeUnknown if they can't be.
+func (d *DTM) find(ctx context.Context, id participant.TxID) (t *transaction, why error) {
 	if t = d.table.get(id); t != nil {
 		return t, nil
 	}
@@ -109,6 +110,11 @@ func (d *DTM) find(id participant.TxID) (t *transaction, why error) {
 	case wal.AbsentForgotten:
 		return nil, ErrForgotten
 	case wal.AbsentUndecided:
+		if id.Term != d.log.Term() {
+			if err := d.awaitLists(ctx); err != nil {
+				return nil, err
+			}
+		}
 		if d.safeMode.Load() != nil {
 			return nil, d.safeModeError()
 		}

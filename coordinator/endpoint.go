@@ -39,6 +39,8 @@ type endpoint struct {
 	timer       *time.Timer
 	failures    int // calls to tell a decision that failed in a row
 	probeAt     time.Time
+	wakeAt      time.Time // before it retries are not woken again
+	wakes       int       // how often they were since the last was acknowledged
 	undelivered int
 	unforgotten []participant.Branch
 	forgetting  bool
@@ -155,6 +157,9 @@ func (e *endpoint) pump() {
 	}
 	for len(e.retries) > 0 && !now.Before(e.retries[0].retryAt) {
 		e.ready = append(e.ready, heap.Pop(&e.retries).(*call))
+	}
+	if len(e.retries) == 0 {
+		e.wakes = 0
 	}
 	for e.inFlight < e.d.config.MaxInFlight {
 		c := e.next(now)
@@ -305,8 +310,10 @@ func (e *endpoint) giveUpPlace(c *call, answered, failed, again bool) {
 	}
 	switch {
 	case answered:
-		if e.down() {
-			e.wakeRetries()
+		if now := time.Now(); e.down() && !now.Before(e.wakeAt) {
+			e.wakeRetries(now)
+			e.wakeAt = now.Add(e.d.backoff(e.wakes))
+			e.wakes++
 		}
 		e.failures = 0
 	case failed:
@@ -320,9 +327,10 @@ func (e *endpoint) giveUpPlace(c *call, answered, failed, again bool) {
 }
 
 // wakeRetries lets what waits for a participant that answers again go at once,
-// but for branches that it does not know (R7).
-func (e *endpoint) wakeRetries() {
-	now := time.Now()
+// but for branches that it does not know (R7). It does so ever more rarely while
+// some of them keep failing: else every good answer in between would undo their
+// pauses (R6).
+func (e *endpoint) wakeRetries(now time.Time) {
 	for _, c := range e.retries {
 		if !c.hazard {
 			c.retryAt = now

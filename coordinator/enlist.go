@@ -50,7 +50,7 @@ func (d *DTM) enlist(ctx context.Context, id participant.TxID, p participant.Par
 		return participant.Branch{}, fmt.Errorf("enlist in transaction %s: %w", id, ErrClosed)
 	}
 	defer d.leave()
-	t, err := d.find(id)
+	t, err := d.find(ctx, id)
 	if err != nil {
 		return participant.Branch{}, fmt.Errorf("enlist in transaction %s: %w", id, err)
 	}

@@ -54,9 +54,10 @@ type BranchInfo struct {
 
 // Get returns what is known of a transaction. An id that was never decided, of a
 // former coordinator perhaps, is a transaction that was rolled back (R3). Errors:
-// ErrNotFound, ErrForgotten, ErrSafeMode.
-func (d *DTM) Get(_ context.Context, id participant.TxID) (Info, error) {
-	t, err := d.find(id)
+// ErrNotFound, ErrForgotten, ErrSafeMode, ErrOutcomeUnknown while a former
+// coordinator's log may prove to be too old.
+func (d *DTM) Get(ctx context.Context, id participant.TxID) (Info, error) {
+	t, err := d.find(ctx, id)
 	var rolledBack *RolledBackError
 	switch {
 	case errors.As(err, &rolledBack):

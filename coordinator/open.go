@@ -30,6 +30,7 @@ func Open(ctx context.Context, config Config) (*DTM, error) {
 		endpoints: make(map[string]*endpoint), failed: make(chan struct{}),
 	}
 	d.completions.d = d
+	d.registry.Max = config.MaxParticipants
 	d.pool.next = make(chan *call)
 	for _, p := range config.Participants {
 		if err := d.preregister(ctx, p); err != nil {
@@ -82,7 +83,7 @@ func (d *DTM) inherit(transactions []wal.Inherited) {
 	for _, inherited := range transactions {
 		s := inherited.State
 		t := &transaction{
-			id: s.Tx, epoch: inherited.Epoch, place: inherited.Place, machine: protocol.Resume(s),
+			id: s.Tx, epoch: max(inherited.Epoch, d.log.Epoch()), place: inherited.Place, machine: protocol.Resume(s),
 			begun: record.Begun{Tx: s.Tx, At: s.At, Timeout: s.Timeout, Attributes: s.Attributes},
 		}
 		for _, b := range s.Branches {

@@ -24,6 +24,10 @@ type recovering struct {
 	done chan struct{} // closed when left is empty
 	// blocked is closed when safe mode is entered.
 	blocked chan struct{}
+	// unlisted is the number of participants whose first list is not read yet, of
+	// those registered at Open; listed is closed when there is none.
+	unlisted int
+	listed   chan struct{}
 	// warned are the foreign terms that were reported.
 	warned map[foreignTerm]struct{}
 }
@@ -47,7 +51,15 @@ func (d *DTM) planRecovery(inherited []wal.Inherited) recovery.Plan {
 		r.left[s.Tx] = struct{}{}
 	}
 	r.done, r.blocked = make(chan struct{}), make(chan struct{})
-	r.warned = make(map[foreignTerm]struct{})
+	r.warned, r.listed = make(map[foreignTerm]struct{}), make(chan struct{})
+	for _, p := range d.registry.All() {
+		if p.Lister != nil {
+			r.unlisted++
+		}
+	}
+	if r.unlisted == 0 {
+		close(r.listed)
+	}
 	if len(r.left) == 0 {
 		close(r.done)
 	}
@@ -68,6 +80,38 @@ func (r *recovering) finished(t *transaction) {
 	if delete(r.left, t.id); len(r.left) == 0 {
 		close(r.done)
 	}
+}
+
+// listRead notes that the first list of a participant registered at Open was read.
+func (r *recovering) listRead() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.unlisted--; r.unlisted == 0 {
+		close(r.listed)
+	}
+}
+
+// awaitLists waits until every participant registered at Open was listed once: before
+// that, what the log does not hold may be what an old log lost (R10).
+func (d *DTM) awaitLists(ctx context.Context) error {
+	select {
+	case <-d.recovering.listed:
+		return nil
+	default:
+	}
+	timer := time.NewTimer(d.config.Timeout)
+	defer timer.Stop()
+	select {
+	case <-d.recovering.listed:
+		return nil
+	case <-d.recovering.blocked:
+		return d.safeModeError()
+	case <-d.ctx.Done():
+		return d.Err()
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+	return fmt.Errorf("%w: not every participant could be listed since the start", ErrOutcomeUnknown)
 }
 
 // WaitRecovered waits until everything that Open found in doubt has ended. Orphans
@@ -141,7 +185,7 @@ func (d *DTM) recover(plan recovery.Plan) {
 	}()
 	for _, p := range d.registry.All() {
 		d.goroutines.Add(1)
-		go d.serveParticipant(d.endpoint(p.Name()), p)
+		go d.serveParticipant(d.endpoint(p.Name()), p, d.recovering.listRead)
 	}
 }
 
@@ -181,11 +225,13 @@ func (d *DTM) resume(t *transaction) { d.drive(t, protocol.Resumed()) }
 // serveParticipant lets a participant that is new in this run have what waits for
 // its list, and then sweeps it for orphans every SweepInterval. Each participant has
 // its own goroutine for it: one whose list hangs delays no other (R6).
-func (d *DTM) serveParticipant(e *endpoint, p *participant.Registered) {
+// listRead is called when its first list was read, if it has any.
+func (d *DTM) serveParticipant(e *endpoint, p *participant.Registered, listRead func()) {
 	defer d.goroutines.Done()
 	if !d.awaitList(e, p) || p.Lister == nil {
 		return
 	}
+	listRead()
 	s := sweeper{d: d, p: p}
 	ticker := time.NewTicker(d.config.SweepInterval)
 	defer ticker.Stop()
@@ -232,8 +278,7 @@ func (d *DTM) resumePresumed(t *transaction) {
 func (d *DTM) list(ctx context.Context, p *participant.Registered) (l participant.Listing, err error) {
 	ctx, cancel := context.WithTimeout(ctx, d.config.CallTimeout)
 	defer cancel()
-	// Also one that a caller of Orphans waits for ends with the coordinator.
-	stop := context.AfterFunc(d.ctx, cancel)
+	stop := context.AfterFunc(d.ctx, cancel) //nolint:contextcheck // what a caller of Orphans waits for ends with the coordinator, too
 	defer stop()
 	err = guard(func() (err error) {
 		l, err = p.Lister.List(ctx, d.config.Domain)
@@ -261,13 +306,18 @@ func (d *DTM) checkForOldLog(name string, l participant.Listing) {
 	d.config.Trace.safeMode(proof)
 }
 
+// maxForeignTerms bounds the terms that are remembered as reported (R12).
+const maxForeignTerms = 1000
+
 // warnOfForeignTerm reports a term once. It proves nothing: another coordinator may
 // serve the domain with a log of its own.
 func (d *DTM) warnOfForeignTerm(name string, term participant.Term) {
 	d.recovering.mu.Lock()
 	key := foreignTerm{name, term}
 	_, warned := d.recovering.warned[key]
-	d.recovering.warned[key] = struct{}{}
+	if warned = warned || len(d.recovering.warned) >= maxForeignTerms; !warned {
+		d.recovering.warned[key] = struct{}{}
+	}
 	d.recovering.mu.Unlock()
 	if !warned {
 		d.logger.Warn("participant knows a term of the domain that was never opened in this log: if no other log serves the domain, this one was restored from a backup older than its last start",

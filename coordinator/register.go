@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/assent-tm/assent/participant"
@@ -10,7 +11,7 @@ import (
 // could not deliver are delivered now. Nothing of it is durable.
 //
 // Errors: ErrNameTaken if another object has the name;
-// participant.ErrInvalidParticipant; ErrLogFailed or ErrNotOwner once the log has
+// participant.ErrInvalidParticipant; ErrLimit for MaxParticipants; ErrLogFailed or ErrNotOwner once the log has
 // failed; ErrClosed.
 func (d *DTM) Register(p participant.Participant) error {
 	if err := d.Err(); err != nil {
@@ -26,6 +27,9 @@ func (d *DTM) Register(p participant.Participant) error {
 
 func (d *DTM) register(p participant.Participant) (*participant.Registered, error) {
 	registered, added, err := d.registry.Register(p)
+	if errors.Is(err, participant.ErrTooMany) {
+		return nil, fmt.Errorf("%w (Config.MaxParticipants): %w", ErrLimit, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -33,7 +37,7 @@ func (d *DTM) register(p participant.Participant) (*participant.Registered, erro
 		e := d.endpoint(registered.Name())
 		e.attach(registered)
 		d.goroutines.Add(1)
-		go d.serveParticipant(e, registered)
+		go d.serveParticipant(e, registered, func() {})
 	}
 	return registered, nil
 }

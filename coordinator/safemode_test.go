@@ -145,3 +145,29 @@ func TestSweepFindsProofOfOldLog(t *testing.T) {
 		require.ErrorIs(t, dtm.WaitRecovered(t.Context()), coordinator.ErrSafeMode, "though all was recovered before")
 	})
 }
+
+// R10, R13: before the participants were listed nobody knows whether the log is an
+// old one. "Rolled back" would have the caller pay again what was paid.
+func TestNothingUnknownIsRolledBackBeforeListsWereRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite()
+		l := s.start(t, death{}, everyBank...)
+		time.Sleep(time.Second) // fake time: the term is durable, and empty
+		backup := s.log.Clone()
+		lost := l.leave(t, record.DecisionCommit, "bank_a", "bank_b")
+		l.kill()
+
+		s.log = backup
+		slow := &hooked{Memory: s.banks.Participant("bank_a"), list: func(ctx context.Context, _ int) error {
+			time.Sleep(5 * time.Second) // fake time
+			return ctx.Err()
+		}}
+		dtm := s.open(t, coordinator.Config{Participants: []participant.Participant{slow}})
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := dtm.Get(short, lost)
+		require.ErrorIs(t, err, coordinator.ErrOutcomeUnknown)
+		require.ErrorIs(t, dtm.Commit(t.Context(), lost), coordinator.ErrSafeMode)
+		require.ErrorIs(t, dtm.Rollback(t.Context(), lost), coordinator.ErrSafeMode)
+	})
+}

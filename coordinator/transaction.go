@@ -34,6 +34,7 @@ type transaction struct {
 	asked    []call       // those calls
 	decided  latch        // the decision holds, or the log failed
 	finished latch        // every branch has ended, or the log failed
+	counted  bool         // among the open transactions (R12)
 	settled  bool         // the decision was counted
 	failure  error        // why the machine was stopped
 }

@@ -35,7 +35,7 @@ func (d *DTM) Run(ctx context.Context, fn func(ctx context.Context, tx *Tx) erro
 	if err != nil {
 		return err
 	}
-	t, err := d.find(id)
+	t, err := d.find(ctx, id)
 	if err != nil {
 		return fmt.Errorf("run transaction %s: %w", id, err)
 	}

@@ -22,6 +22,8 @@ var (
 	ErrConfig = errors.New("participant is misconfigured")
 	// ErrNameTaken says that another participant has this name.
 	ErrNameTaken = errors.New("participant name is taken")
+	// ErrTooMany says that a registry takes no more participants.
+	ErrTooMany = errors.New("too many participants")
 	// ErrInvalidParticipant says that a participant can't be registered at all.
 	ErrInvalidParticipant = errors.New("invalid participant")
 )

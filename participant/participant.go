@@ -119,7 +119,8 @@ type OnePhaser interface {
 // Forgetter is implemented by participants that keep something for a finished
 // branch which they may drop once the coordinator will not ask again.
 type Forgetter interface {
-	// Forget drops what is kept for these finished branches. It is called once
+	// Forget drops what is kept for these finished branches, but not what refuses
+	// a late Prepare of them: that may still come. It is called once
 	// their completion is durable in the coordinator's log, at most once as a
 	// rule, and perhaps never: a participant bounds what it keeps by itself, too.
 	Forget(ctx context.Context, branches []Branch) error

@@ -20,13 +20,17 @@ type Registered struct {
 // Registry finds participants by name. The zero value is empty and ready; safe
 // for concurrent use.
 type Registry struct {
+	// Max is the number of participants that are taken; 0 for any number. To be
+	// set before the first Register.
+	Max int
+
 	mu     sync.RWMutex
 	byName map[string]*Registered
 }
 
 // Register adds p under its name and returns it, and whether it is new.
 // Registering the same object again changes nothing. Another object under a
-// registered name is ErrNameTaken; a nil participant, a bad name or an object
+// registered name is ErrNameTaken, one more than Max ErrTooMany; a nil participant, a bad name or an object
 // that can't be compared is ErrInvalidParticipant.
 func (r *Registry) Register(p Participant) (reg *Registered, added bool, err error) {
 	name, err := validate(p)
@@ -42,6 +46,9 @@ func (r *Registry) Register(p Participant) (reg *Registered, added bool, err err
 		if reg = r.byName[name]; reg == nil {
 			if r.byName == nil {
 				r.byName = make(map[string]*Registered)
+			}
+			if r.Max > 0 && len(r.byName) >= r.Max {
+				return nil, false, fmt.Errorf("register participant %q: %w: there are %d", name, ErrTooMany, r.Max)
 			}
 			reg = newRegistered(p)
 			r.byName[name] = reg

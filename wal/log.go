@@ -23,7 +23,8 @@ var (
 	// ErrPoisoned says that an earlier write failed, and that therefore these
 	// records were not written.
 	ErrPoisoned = errors.New("log failed earlier, nothing written")
-	// ErrFull says that the store is so far behind that no transaction can begin.
+	// ErrFull says that the store is so far behind that no transaction can begin
+	// or grow. What was begun can end.
 	ErrFull = errors.New("log queue is full")
 )
 
@@ -216,9 +217,9 @@ var scratch = sync.Pool{New: func() any { return new([]byte) }}
 // with the next forced ones or are written after Config.FlushInterval. Append
 // encodes, but never waits for the store.
 //
-// An error means that nothing was appended: ErrClosed, ErrFull (to Begun only), a
-// record that exceeds its limits, or a transaction that does not begin with Begun. After the
-// log failed, the returned batch tells so.
+// An error means that nothing was appended: ErrClosed, ErrFull (to Begun and
+// Enlisted only), a record that exceeds its limits, or a transaction that does not
+// begin with Begun. After the log failed, the returned batch tells so.
 func (l *Log) Append(tx *Place, forced bool, recs ...record.Record) (*Batch, error) {
 	buf := scratch.Get().(*[]byte)
 	defer scratch.Put(buf)
@@ -236,7 +237,7 @@ func (l *Log) Append(tx *Place, forced bool, recs ...record.Record) (*Batch, err
 	case !tx.begun && recs[0].Kind() != record.KindBegun:
 		// A replay would take it for a leftover, or for damage.
 		return nil, fmt.Errorf("append to transaction %s: its first record is %s", tx.id, recs[0].Kind())
-	case !tx.begun && l.queued+e.size > maxQueued:
+	case recs[0].Kind() <= record.KindEnlisted && l.queued+e.size > maxQueued:
 		return nil, fmt.Errorf("append to transaction %s: %w: %d bytes wait for the store", tx.id, ErrFull, l.queued)
 	}
 	tx.begun = true

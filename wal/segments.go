@@ -180,6 +180,9 @@ func (s *segments) group(now time.Time) int {
 // disposable reports whether the oldest segment can be emptied in a log of size
 // bytes.
 func (s *segments) disposable(seg *segment, size int64, now time.Time) bool {
+	if seg.latest > now.UnixMilli() {
+		seg.latest = now.UnixMilli() // the clock was set back (R8): it ages from now on
+	}
 	if age := now.Sub(time.UnixMilli(seg.latest)); seg.latest != 0 && age < s.config.Retention {
 		if size <= s.config.RetainBytes || s.config.RetainAtLeast > 0 && age < s.config.RetainAtLeast {
 			return false
@@ -193,10 +196,6 @@ func (s *segments) disposable(seg *segment, size int64, now time.Time) bool {
 // empty carries or forgets the transactions at home in seg. It reports whether it
 // got through: the room for carried ones is limited.
 func (s *segments) empty(seg *segment) (bool, error) {
-	for _, id := range seg.ended {
-		s.forget(id)
-	}
-	seg.ended = nil
 	for seg.live != nil {
 		tx := seg.live
 		if len(s.carried) > 0 && len(s.carried)+len(tx.frames) > maxBatch {
@@ -208,6 +207,11 @@ func (s *segments) empty(seg *segment) (bool, error) {
 		tx.moveOut()
 		s.moveIn(tx)
 	}
+	// Last: what is forgotten is dropped in this very append (R13).
+	for _, id := range seg.ended {
+		s.forget(id)
+	}
+	seg.ended = nil
 	return true, nil
 }
 

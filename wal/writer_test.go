@@ -240,7 +240,7 @@ func TestWhatCannotBeAppendedIsRefused(t *testing.T) {
 }
 
 // R12: the queue is bounded, at the door: what has begun may end.
-func TestR12NothingBeginsWhileTheQueueIsFull(t *testing.T) {
+func TestR12NothingBeginsOrGrowsWhileTheQueueIsFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newGated(waltest.NewMemory())
 		log, _ := openStore(t, store, config)
@@ -261,7 +261,9 @@ func TestR12NothingBeginsWhileTheQueueIsFull(t *testing.T) {
 			batches = append(batches, b)
 		}
 		require.Greater(t, len(batches), 200)
-		ended := appended(t, log, first, true, large(first, 64)[1:]...)
+		_, err := log.Append(first, false, large(first, 64)[1:]...)
+		require.ErrorIs(t, err, wal.ErrFull, "nor does it grow")
+		ended := appended(t, log, first, true, decided(first))
 		close(store.gate)
 		<-ended.Done()
 		require.NoError(t, ended.Err())

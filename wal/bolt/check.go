@@ -3,7 +3,6 @@ package bolt
 import (
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/assent-tm/assent/participant"
 	"github.com/assent-tm/assent/wal"
@@ -23,19 +22,12 @@ type summary struct {
 // check reads the whole log at path. An error Is wal.ErrDamaged, ErrNewer or
 // ErrForeign, or says that the file couldn't be read.
 func check(path string) (summary, error) {
-	info, err := os.Stat(path) // before opening: opening a pipe would wait
+	f, size, err := openRegular(path)
 	if err != nil {
-		return summary{}, fmt.Errorf("open log: %w", err)
-	}
-	if !info.Mode().IsRegular() {
-		return summary{}, fmt.Errorf("%w: %s is no regular file but %s", wal.ErrForeign, path, info.Mode().Type())
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return summary{}, fmt.Errorf("open log: %w", err)
+		return summary{}, err
 	}
 	defer func() { _ = f.Close() }() // only read
-	im, err := openImage(f, info.Size())
+	im, err := openImage(f, size)
 	if err != nil {
 		return summary{}, explain(path, err)
 	}

@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -112,6 +113,11 @@ func makeReady(path string) error {
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
+	claim, err := claimFile(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = claim.Close() }() // only read; before bbolt takes its own lock
 	s, err := check(path)
 	if err != nil {
 		return err
@@ -122,6 +128,48 @@ func makeReady(path string) error {
 	}
 	// A file whose name isn't durable is lost with its content.
 	return syncDir(path)
+}
+
+// claimFile locks the log's file itself while it is examined and replaced. The lock
+// file keeps owners apart, unless somebody removed it or gave the log a second
+// name; a file that bbolt has open anywhere can't be claimed.
+func claimFile(path string) (*os.File, error) {
+	f, _, err := openRegular(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		err = fmt.Errorf("%w: %s is open somewhere, though its lock file %s.lock is free: was that removed, or has the log two names?", wal.ErrLocked, path, path)
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// openRegular opens the file at path for reading and returns its size.
+func openRegular(path string) (*os.File, int64, error) {
+	info, err := os.Stat(path) // before opening: opening a pipe would wait
+	if err != nil {
+		return nil, 0, fmt.Errorf("open log: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, 0, fmt.Errorf("%w: %s is no regular file but %s", wal.ErrForeign, path, info.Mode().Type())
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0, fmt.Errorf("open log: %w", err)
+	}
+	return f, info.Size(), nil
+}
+
+// unlinked reports whether the open file has no name any more: what is written to it
+// is lost with the process.
+func unlinked(f *os.File) bool {
+	info, err := f.Stat()
+	if err != nil {
+		return true
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && stat.Nlink == 0
 }
 
 func temporary(path string) string { return path + ".tmp" }
@@ -158,7 +206,8 @@ func writeFile(temp string, write func(*bbolt.DB) error) error {
 func (d database) close(cause error) error {
 	var fault *faultError
 	if errors.As(cause, &fault) {
-		return d.file.Close()
+		// The map would keep bbolt's lock.
+		return errors.Join(syscall.Flock(int(d.file.Fd()), syscall.LOCK_UN), d.file.Close())
 	}
 	return d.Close()
 }
@@ -189,16 +238,12 @@ func writeEmpty(db *bbolt.DB) error {
 
 // writeCopy writes all that the log at path holds.
 func writeCopy(db *bbolt.DB, path string) error {
-	f, err := os.Open(path)
+	f, size, err := openRegular(path)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = f.Close() }() // only read
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	im, err := openImage(f, info.Size())
+	im, err := openImage(f, size)
 	if err != nil {
 		return err
 	}

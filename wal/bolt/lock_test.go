@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/assent-tm/assent/wal"
+	"github.com/assent-tm/assent/wal/waltest"
 )
 
 // R9: one writer.
@@ -106,4 +107,39 @@ func TestFailedOpenUnlocks(t *testing.T) {
 	lock, err := acquire(path, 0)
 	require.NoError(t, err)
 	require.NoError(t, lock.Close())
+}
+
+// R9: also when somebody removed the lock file of a log that is in use, or gave the
+// log a second name, whose lock file is another one.
+func TestR9ALogHasOneWriterWithoutItsLockFile(t *testing.T) {
+	path, _ := written(t)
+	s := open(t, path)
+	stream, err := s.Open(t.Context(), "first")
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(path+".lock"))
+	second := filepath.Join(filepath.Dir(path), "second")
+	require.NoError(t, os.Link(path, second))
+	for _, name := range []string{path, second} {
+		_, err = Open(name, nil)
+		require.ErrorIs(t, err, wal.ErrLocked)
+		require.ErrorContains(t, err, name)
+	}
+	require.NoError(t, stream.Append(t.Context(), 1, waltest.Segment(1, 10), nil))
+	require.NoError(t, s.Close())
+}
+
+// R5: what is written to a file without a name is lost.
+func TestR5LogThatWasReplacedTakesNothing(t *testing.T) {
+	path, _ := written(t)
+	s := open(t, path)
+	stream, err := s.Open(t.Context(), "first")
+	require.NoError(t, err)
+	require.NoError(t, os.Rename(path, path+".old"))
+	require.NoError(t, stream.Append(t.Context(), 1, waltest.Segment(1, 10), nil), "it has a name")
+	require.NoError(t, os.Remove(path+".old"))
+	for range 2 {
+		err = stream.Append(t.Context(), 2, waltest.Segment(2, 10), nil)
+		require.ErrorContains(t, err, "removed or replaced")
+	}
+	require.NoError(t, s.Close())
 }

@@ -126,6 +126,8 @@ func (s *Store) Stats() (Stats, error) {
 	return Stats{FileBytes: info.Size(), Commits: s.commits.Load()}, nil
 }
 
+var errReplaced = errors.New("its file was removed or replaced while it was open")
+
 // refusal is why a transaction is not made: the log is as it was, and in order.
 type refusal struct{ error }
 
@@ -145,6 +147,9 @@ func (s *Store) update(what string, fn func(*bbolt.Tx) error) error {
 	err := transact(s.db.DB, fn)
 	if r := (refusal{}); errors.As(err, &r) {
 		return fmt.Errorf("%s: %w", what, r.error)
+	}
+	if err == nil && unlinked(s.db.file) {
+		err = errReplaced
 	}
 	if err != nil {
 		return s.fail(what, err)

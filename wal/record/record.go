@@ -139,6 +139,8 @@ const (
 	AttributeName      = "name"
 	AttributeRequestID = "request"
 	AttributeOwner     = "owner"
+	// AttributeTraceparent is reserved.
+	AttributeTraceparent = "traceparent"
 )
 
 // Size is the number of bytes that count against MaxAttributes.
