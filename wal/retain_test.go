@@ -363,3 +363,24 @@ func TestLateRecordsPinNothing(t *testing.T) {
 	_, inheritance := open(t, memory, config)
 	require.Empty(t, inheritance)
 }
+
+// R8, R12: a completion that is dated in the future, because the clock was set back
+// since, is kept for as long as any other from the time that is noticed.
+func TestAClockSetBackDoesNotPinTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		config := config
+		config.Retention = time.Hour
+		config.RetainBytes = 64 << 10
+		config.RetainAtLeast = time.Minute
+		memory := waltest.NewMemory()
+		log, _ := open(t, memory, config)
+		tx := log.NewPlace(id(log.Term(), 1))
+		force(t, log, tx, begun(tx), decided(tx), record.Completed{Tx: tx.ID(), At: time.Now().AddDate(1, 0, 0)})
+		for n := range uint64(5000) {
+			finish(t, log, n+2)
+			time.Sleep(time.Second) // fake time
+		}
+		require.Less(t, memory.Bytes(), 3*64<<10)
+		require.NoError(t, log.Close(t.Context()))
+	})
+}
