@@ -81,8 +81,12 @@ func genDuration(t *rapid.T) time.Duration {
 
 // genRecord draws any record that may be encoded, of any kind.
 func genRecord(t *rapid.T) record.Record {
+	return genRecordOf(t, rapid.SampledFrom(kinds).Draw(t, "kind"))
+}
+
+func genRecordOf(t *rapid.T, kind record.Kind) record.Record {
 	tx := genTx(t)
-	switch kind := rapid.SampledFrom(kinds).Draw(t, "kind"); kind {
+	switch kind {
 	case record.KindBegun:
 		return record.Begun{Tx: tx, At: genTime(t), Timeout: genDuration(t), Attributes: genAttributes(t)}
 	case record.KindEnlisted:
