@@ -20,7 +20,7 @@ type round struct {
 	p50       time.Duration
 }
 
-// load lets clients repeat do for a slice of time.
+// load lets clients repeat do for a slice of time, each of them at least once.
 func load(ctx context.Context, clients int, slice time.Duration, do func(context.Context) error) (round, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -29,7 +29,8 @@ func load(ctx context.Context, clients int, slice time.Duration, do func(context
 	var wg sync.WaitGroup
 	for i := range clients {
 		wg.Go(func() {
-			for time.Since(start) < slice && ctx.Err() == nil {
+			// Once at least, however late the client comes to run.
+			for ok := true; ok; ok = time.Since(start) < slice && ctx.Err() == nil {
 				begin := time.Now()
 				if err := do(ctx); err != nil {
 					cancel(err)
