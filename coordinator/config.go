@@ -15,16 +15,15 @@ import (
 
 // Defaults of Config.
 const (
-	DefaultTimeout       = 30 * time.Second
-	DefaultCallTimeout   = 10 * time.Second
-	DefaultCommitWait    = time.Second
-	DefaultRetryMin      = 50 * time.Millisecond
-	DefaultRetryMax      = 30 * time.Second
-	DefaultSweepInterval = 30 * time.Second
-	DefaultRetention     = time.Hour
-	DefaultRetainBytes   = 64 << 20
-	DefaultMaxOpen       = 100_000
-	// DefaultMaxParticipants is meant to be out of reach.
+	DefaultTimeout         = 30 * time.Second
+	DefaultCallTimeout     = 10 * time.Second
+	DefaultCommitWait      = time.Second
+	DefaultRetryMin        = 50 * time.Millisecond
+	DefaultRetryMax        = 30 * time.Second
+	DefaultSweepInterval   = 30 * time.Second
+	DefaultRetention       = time.Hour
+	DefaultRetainBytes     = 64 << 20
+	DefaultMaxOpen         = 100_000
 	DefaultMaxParticipants = 1000
 	DefaultMaxUndelivered  = 100_000
 	DefaultMaxInFlight     = 256

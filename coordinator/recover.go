@@ -82,8 +82,8 @@ func (r *recovering) finished(t *transaction) {
 	}
 }
 
-// listRead notes that the first list of a participant registered at Open was read.
-func (r *recovering) listRead() {
+// firstListed notes that a participant registered at Open was listed once.
+func (r *recovering) firstListed() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.unlisted--; r.unlisted == 0 {
@@ -185,7 +185,7 @@ func (d *DTM) recover(plan recovery.Plan) {
 	}()
 	for _, p := range d.registry.All() {
 		d.goroutines.Add(1)
-		go d.serveParticipant(d.endpoint(p.Name()), p, d.recovering.listRead)
+		go d.serveParticipant(d.endpoint(p.Name()), p, d.recovering.firstListed)
 	}
 }
 
@@ -224,14 +224,14 @@ func (d *DTM) resume(t *transaction) { d.drive(t, protocol.Resumed()) }
 
 // serveParticipant lets a participant that is new in this run have what waits for
 // its list, and then sweeps it for orphans every SweepInterval. Each participant has
-// its own goroutine for it: one whose list hangs delays no other (R6).
-// listRead is called when its first list was read, if it has any.
-func (d *DTM) serveParticipant(e *endpoint, p *participant.Registered, listRead func()) {
+// its own goroutine for it: one whose list hangs delays no other (R6). If it can be
+// listed, firstListed is called when that was done once.
+func (d *DTM) serveParticipant(e *endpoint, p *participant.Registered, firstListed func()) {
 	defer d.goroutines.Done()
 	if !d.awaitList(e, p) || p.Lister == nil {
 		return
 	}
-	listRead()
+	firstListed()
 	s := sweeper{d: d, p: p}
 	ticker := time.NewTicker(d.config.SweepInterval)
 	defer ticker.Stop()

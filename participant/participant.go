@@ -120,9 +120,9 @@ type OnePhaser interface {
 // branch which they may drop once the coordinator will not ask again.
 type Forgetter interface {
 	// Forget drops what is kept for these finished branches, but not what refuses
-	// a late Prepare of them: that may still come. It is called once
-	// their completion is durable in the coordinator's log, at most once as a
-	// rule, and perhaps never: a participant bounds what it keeps by itself, too.
+	// a late Prepare of them: that may still come. It is called once their
+	// completion is durable in the coordinator's log, at most once as a rule, and
+	// perhaps never: a participant bounds what it keeps by itself, too.
 	Forget(ctx context.Context, branches []Branch) error
 }
 
