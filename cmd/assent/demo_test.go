@@ -111,7 +111,11 @@ func TestDemoThatProvesTooLittleFails(t *testing.T) {
 	require.Equal(t, exitFailed, code, "%s%s", stdout, stderr)
 	require.Equal(t, "assent: the proof failed\n", stderr)
 	require.Regexp(t, `(?m)^   FAILED +at least half of 50 transfers committed: 5$`, stdout)
-	require.Equal(t, 1, strings.Count(stdout, "FAILED"), stdout)
+	// Where most are refused, chance says how many kills meet one in doubt. That
+	// claim aside, all others hold.
+	others := regexp.MustCompile(`(?m)^   (ok|FAILED) +at least 20 kills .*$`).ReplaceAllString(stdout, "")
+	require.Equal(t, 1, strings.Count(others, "FAILED"), stdout)
+	require.Equal(t, 4, strings.Count(others, "   ok   "), stdout)
 	kept, err := filepath.Glob(filepath.Join(tmp, "assent-demo-*", "bank_a.db"))
 	require.NoError(t, err)
 	require.Len(t, kept, 1)
