@@ -84,14 +84,15 @@ func TestDecidedTransactionsAreLetGo(t *testing.T) {
 		tx := d.table.get(id)
 		require.NoError(t, d.Enlist(t.Context(), id, yes("a"), WithData([]byte("data"))))
 		require.NoError(t, d.Commit(t.Context(), id))
-		require.False(t, tx.timer.Stop(), "it was stopped")
+		require.Zero(t, tx.due, "nothing wakes it")
 		require.Zero(t, d.open.Load())
 		time.Sleep(time.Second)
 		synctest.Wait()
 		require.Empty(t, d.table.shard(id).live)
 		require.NotSame(t, tx, d.table.get(id))
 		e := d.endpoint("a")
-		require.Zero(t, e.undelivered+e.inFlight+int(e.driving.Load())+e.telling+len(e.ready)+len(e.prepares)+len(e.held)+len(e.retries))
+		require.Nil(t, d.underway.zero())
+		require.Zero(t, e.undelivered+e.inFlight+e.telling+len(e.ready)+len(e.prepares)+len(e.held)+len(e.retries))
 	})
 }
 

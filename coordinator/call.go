@@ -33,12 +33,15 @@ type call struct {
 	err         error
 }
 
-// run makes the call. What comes of it is driven by a deferred function, so that a
+// run makes the call; it is for the pool.
+func (c *call) run() { c.endpoint.make(c) }
+
+// make makes the call. What comes of it is driven by a deferred function, so that a
 // participant that ends its goroutine (runtime.Goexit) gives an unknown answer like
 // one that panics.
 //
 //nolint:contextcheck // participants get a context of their own, not the caller's (R6)
-func (e *endpoint) run(c *call) {
+func (e *endpoint) make(c *call) {
 	defer e.d.goroutines.Done()
 	c.vote, c.err = 0, errExited
 	defer e.ran(c)
@@ -106,7 +109,7 @@ var errExited = errors.New("participant ended the goroutine that called it")
 
 // ran drives what came of a call.
 func (e *endpoint) ran(c *call) {
-	defer e.drove()
+	defer e.d.underway.done()
 	if c.err != nil {
 		e.reportPanic(c)
 	}

@@ -181,10 +181,10 @@ func TestCloseEndsThoughTheStoreHangs(t *testing.T) {
 		require.Equal(t, time.Second, time.Since(start))
 		require.Equal(t, start.Add(time.Second), <-ended)
 		synctest.Wait()
-		require.Empty(t, done, "nobody knows the decision")
+		require.ErrorIs(t, <-done, coordinator.ErrOutcomeUnknown, "nobody knows the decision")
 		close(let)
 		require.NoError(t, s.Close(t.Context()))
-		require.ErrorIs(t, <-done, coordinator.ErrRolledBack)
+		require.Equal(t, record.DecisionRollback, s.info(id).Decision)
 		require.NoError(t, s.store.Close())
 	})
 }

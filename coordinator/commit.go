@@ -21,9 +21,9 @@ import (
 //
 // It returns the first of these that holds:
 //
-//	ErrOutcomeUnknown  the log failed while the decision was written, or the
-//	                   branch that commits in one phase has been silent until
-//	                   ctx ended or Config.Timeout passed: ask again
+//	ErrOutcomeUnknown  the log failed, or Close gave up, while the decision was
+//	                   written; or the branch that commits in one phase has been
+//	                   silent until ctx ended or Config.Timeout passed: ask again
 //	*HeuristicError    some participant decided alone: call an operator
 //	ErrRolledBack      the decision rollback is durable (*RolledBackError): retry
 //	                   with a new transaction
@@ -45,20 +45,42 @@ func (d *DTM) Commit(ctx context.Context, id participant.TxID) error {
 	if d.safeMode.Load() != nil && !t.hasDecision() {
 		return fmt.Errorf("commit transaction %s: %w", id, d.safeModeError())
 	}
-	t.useValues(ctx)
+	undecided := t.useValues(ctx)
 	ask := protocol.CommitRequested()
 	if ctx.Err() != nil {
 		ask = protocol.RollbackRequested(record.CauseContext, context.Cause(ctx).Error())
 	}
 	d.drive(t, ask)
-	if err := d.awaitDecision(ctx, t); err != nil {
-		return fmt.Errorf("commit transaction %s: %w", id, err)
+	if !undecided || !d.awaitAnswer(ctx, t) {
+		if err := d.awaitDecision(ctx, t); err != nil {
+			return fmt.Errorf("commit transaction %s: %w", id, err)
+		}
+		d.awaitAcknowledgements(ctx, t)
 	}
-	d.awaitAcknowledgements(ctx, t)
 	if err := t.commitAnswer(); err != nil {
 		return fmt.Errorf("commit transaction %s: %w", id, err)
 	}
 	return nil
+}
+
+// awaitAnswer waits for the usual: that every participant acknowledges the decision,
+// or CommitWait passes after it. Nobody has to be woken for the decision itself, and
+// no timer to be set. False: what ctx or the state of things ask for is something
+// else.
+func (d *DTM) awaitAnswer(ctx context.Context, t *transaction) bool {
+	if !t.begunHere() || !t.decidedHere() {
+		return false
+	}
+	answered := t.waitAnswered()
+	if d.halted.Load() { // read after the wait is known to who halts
+		return false
+	}
+	select {
+	case <-answered:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // awaitDecision waits until the transaction is decided or stopped, or the
@@ -118,16 +140,8 @@ func (d *DTM) awaitAcknowledgements(ctx context.Context, t *transaction) {
 	if d.config.CommitWait < 0 {
 		return
 	}
-	timer, _ := d.timers.Get().(*time.Timer)
-	if timer == nil {
-		timer = time.NewTimer(d.config.CommitWait)
-	} else {
-		timer.Reset(d.config.CommitWait)
-	}
-	defer func() {
-		timer.Stop() // nothing is in its channel after that
-		d.timers.Put(timer)
-	}()
+	timer := time.NewTimer(d.config.CommitWait)
+	defer timer.Stop()
 	select {
 	case <-finished:
 	case <-timer.C:
@@ -179,13 +193,14 @@ func (d *DTM) rollback(ctx context.Context, id participant.TxID, reason string) 
 }
 
 // useValues keeps the values of the context that first asks for the decision, for
-// the participants' calls.
-func (t *transaction) useValues(ctx context.Context) {
+// the participants' calls. It reports whether there is no decision yet.
+func (t *transaction) useValues(ctx context.Context) (undecided bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.values == nil && !t.decided.open {
 		t.values = context.WithoutCancel(ctx)
 	}
+	return !t.machine.Decision().Valid()
 }
 
 func (t *transaction) hasDecision() bool {

@@ -18,9 +18,8 @@ import (
 // work, retries and recovery all come through here (R11); only what begins a
 // transaction or enlists a branch, and asks nothing of participants, does not.
 //
-// A forced append is waited for in the calling goroutine; participants are called
-// in goroutines of their endpoints, never in this one, so that a participant that
-// hangs holds up nobody.
+// It does not wait for participants or the log: what comes of their calls and of
+// forced appends is driven by goroutines of the pool.
 //
 //nolint:contextcheck // what follows from an event ends with the coordinator, not with the caller (R6)
 func (d *DTM) drive(t *transaction, ev protocol.Event) {
@@ -40,24 +39,25 @@ func (d *DTM) step(t *transaction, ev protocol.Event) (next protocol.Event) {
 	if decided {
 		d.reportDecision(t)
 	}
-	for _, effect := range effects {
+	for i, effect := range effects {
 		if effect.Kind != protocol.EffectAppend {
 			d.carryOut(t, effect, presumed)
 			continue
 		}
-		batch := batches[0]
+		x := appended{t: t, batch: batches[0], last: effect.Records[len(effect.Records)-1].Kind()}
 		batches = batches[1:]
-		kind := effect.Records[len(effect.Records)-1].Kind()
-		if !d.forced(effect) {
-			if kind == record.KindCompleted {
-				d.completions.add(t, batch)
+		switch forced := d.forces(effect); {
+		case forced && i < len(effects)-1:
+			// Rare: a heuristic outcome must be durable before the transaction finishes.
+			result := d.result(t, x.batch)
+			next = protocol.Appended(x.last, result)
+			if result != protocol.Durable {
+				return next // R5: what would follow depends on it
 			}
-			continue
-		}
-		result := d.result(t, batch)
-		next = protocol.Appended(kind, result)
-		if result != protocol.Durable {
-			return next // R5: what would follow depends on it
+		case forced:
+			d.forced.await(x)
+		case x.last == record.KindCompleted:
+			d.completions.await(x)
 		}
 	}
 	if decided {
@@ -98,8 +98,8 @@ func (d *DTM) advance(t *transaction, ev protocol.Event, batches []*wal.Batch) (
 	return effects, batches
 }
 
-// forced reports whether the driver waits for an append.
-func (d *DTM) forced(effect protocol.Effect) bool {
+// forces reports whether an append is a forced one.
+func (d *DTM) forces(effect protocol.Effect) bool {
 	return effect.Forced || d.config.ForceEveryTransition
 }
 
@@ -114,7 +114,7 @@ func (d *DTM) append(t *transaction, effect protocol.Effect) (*wal.Batch, error)
 			effect.Records[i] = completed
 		}
 	}
-	batch, err := d.log.Append(t.place, d.forced(effect), effect.Records...)
+	batch, err := d.log.Append(t.place, d.forces(effect), effect.Records...)
 	switch {
 	case errors.Is(err, wal.ErrFull):
 		return nil, fmt.Errorf("%w: %w", ErrLimit, err)
@@ -156,6 +156,7 @@ func (d *DTM) settle(t *transaction) (decided bool) {
 	if phase == protocol.Stopped {
 		t.decided.release()
 		t.finished.release()
+		t.answered.release()
 	}
 	if t.counted && (decision.Valid() || phase == protocol.Delegated || phase == protocol.Stopped) {
 		// R12: what only waits for a participant counts there, as undelivered.
@@ -166,8 +167,11 @@ func (d *DTM) settle(t *transaction) (decided bool) {
 		return false
 	}
 	t.settled = true
-	if t.timer != nil {
-		t.timer.Stop()
+	switch {
+	case d.config.CommitWait < 0:
+		t.answered.release()
+	case t.begunHere():
+		d.wakeBy(t, time.Now().Add(d.config.CommitWait))
 	}
 	if t.prepare != nil {
 		t.prepare.cancel()
@@ -277,9 +281,9 @@ func (d *DTM) cancelPrepares(t *transaction) {
 }
 
 // prepareContext is the context of all the transaction's calls of Prepare: one
-// deadline for the phase. When it passes the machine hears of it by the
-// transaction's timer, even if a participant ignores its context. It has ended
-// already if the votes don't matter any more.
+// deadline for the phase. When it passes the machine hears of it even if a
+// participant ignores its context. It has ended already if the votes don't matter
+// any more.
 func (d *DTM) prepareContext(t *transaction) *callContext {
 	deadline := time.Now().Add(d.config.CallTimeout)
 	if t.deadline.Before(deadline) {
@@ -289,7 +293,7 @@ func (d *DTM) prepareContext(t *transaction) *callContext {
 	defer t.mu.Unlock()
 	t.prepare = d.callContext(t.values, deadline)
 	if t.machine.Phase() == protocol.Preparing {
-		t.timer.Reset(time.Until(deadline))
+		d.wakeBy(t, deadline)
 	} else {
 		t.prepare.cancel()
 	}
@@ -317,6 +321,8 @@ func (d *DTM) finish(t *transaction, outcome participant.Outcome) {
 	}
 	t.mu.Lock()
 	t.finished.release()
+	t.answered.release()
+	d.deadlines.remove(t)
 	t.mu.Unlock()
 	if outcome.Valid() && t.id.Term != d.log.Term() {
 		d.recovering.finished(t)

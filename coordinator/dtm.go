@@ -30,7 +30,10 @@ type DTM struct {
 	registry    participant.Registry
 	table       *table
 	requests    requests
-	completions completions
+	forced      appends // whose results are waited for
+	completions appends // lazy ones
+	deadlines   deadlines
+	underway    underway
 	recovering  recovering
 	open        atomic.Int64 // undecided transactions of this coordinator
 	safeMode    atomic.Pointer[string]
@@ -42,7 +45,6 @@ type DTM struct {
 	// them, and then stops the pool.
 	pool       pool
 	stopPool   sync.Once
-	timers     sync.Pool // of *time.Timer, for Commit
 	goroutines sync.WaitGroup
 	lifeMu     sync.RWMutex
 	closing    bool
@@ -77,20 +79,39 @@ func (d *DTM) logFailed() bool {
 	}
 }
 
-// expire tells the machine that the time for a decision has passed. What it does
-// with that is for R2, R3 and R8 to say.
-func (d *DTM) expire(t *transaction) {
+// wakeBy sets until when the transaction may stay as it is: undecided, or decided
+// with a Commit that waits. Called with the transaction's mutex held.
+func (d *DTM) wakeBy(t *transaction, limit time.Time) {
+	t.limit = limit
+	d.deadlines.noLaterThan(t, limit)
+}
+
+// timeUp is called by the wheel when the limit of a transaction may have passed.
+func (d *DTM) timeUp(t *transaction) {
 	if !d.enter() {
 		return
 	}
 	defer d.leave()
 	t.mu.Lock()
-	reason := fmt.Sprintf("not decided within %s", t.begun.Timeout)
-	if t.machine.Phase() == protocol.Preparing && time.Now().Before(t.deadline) {
-		reason = fmt.Sprintf("votes missing after %s: %s", d.config.CallTimeout, t.silent())
+	now := time.Now()
+	switch {
+	case t.finished.open:
+		t.mu.Unlock()
+	case now.Before(t.limit):
+		d.deadlines.noLaterThan(t, t.limit)
+		t.mu.Unlock()
+	case t.settled:
+		t.answered.release() // Commit has waited long enough
+		t.mu.Unlock()
+	default:
+		reason := fmt.Sprintf("not decided within %s", t.begun.Timeout)
+		if t.machine.Phase() == protocol.Preparing && now.Before(t.deadline) {
+			reason = fmt.Sprintf("votes missing after %s: %s", d.config.CallTimeout, t.silent())
+		}
+		t.mu.Unlock()
+		// What the machine does with that is for R2, R3 and R8 to say.
+		d.drive(t, protocol.DeadlinePassed(reason))
 	}
-	t.mu.Unlock()
-	d.drive(t, protocol.DeadlinePassed(reason))
 }
 
 // find returns the transaction with this id. If the table does not hold it, why

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/assent-tm/assent/coordinator/protocol"
@@ -27,9 +26,7 @@ type endpoint struct {
 	listRead bool
 
 	inFlight    int
-	telling     int           // of those in flight, calls that tell a decision
-	driving     atomic.Int64  // in flight, or returned and what came of it is being driven
-	idled       chan struct{} // closed when driving is 0; nil if nobody waits for that
+	telling     int // of those in flight, calls that tell a decision
 	prepares    []*call
 	withdrawn   int     // of prepares, those that are not to be made any more
 	ready       []*call // tell a decision
@@ -218,41 +215,13 @@ func pop(queue *[]*call) *call {
 
 func (e *endpoint) start(c *call) {
 	e.inFlight++
-	e.driving.Add(1)
+	e.d.underway.add()
 	if c.verb != protocol.EffectPrepare {
 		e.telling++
 	}
 	c.participant = e.registered
 	e.d.goroutines.Add(1)
 	e.d.pool.start(c)
-}
-
-// drove notes that one call less is being driven.
-func (e *endpoint) drove() {
-	if e.driving.Add(-1) > 0 {
-		return
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.idled != nil && e.driving.Load() == 0 {
-		close(e.idled)
-		e.idled = nil
-	}
-}
-
-// idle returns a channel that is closed when no call is under way and what came of
-// the last one is done with; nil if that is so already. Calls that wait, then wait
-// for a time or for a registration.
-func (e *endpoint) idle() <-chan struct{} {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.idled == nil {
-		e.idled = make(chan struct{})
-	}
-	if e.driving.Load() == 0 { // read last: whoever takes it to 0 later sees the channel
-		return nil
-	}
-	return e.idled
 }
 
 // arm sets the timer for what waits for a time. Called with the mutex held.

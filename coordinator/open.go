@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -29,9 +30,9 @@ func Open(ctx context.Context, config Config) (*DTM, error) {
 		config: config, logger: config.Logger, table: newTable(),
 		endpoints: make(map[string]*endpoint), failed: make(chan struct{}),
 	}
-	d.completions.d = d
+	d.forced.d, d.completions.d = d, d
+	d.deadlines.start, d.deadlines.wake = time.Now(), d.timeUp
 	d.registry.Max = config.MaxParticipants
-	d.pool.next = make(chan *call)
 	for _, p := range config.Participants {
 		if err := d.preregister(ctx, p); err != nil {
 			return nil, fmt.Errorf("open coordinator of domain %s: %w", config.Domain, err)
@@ -184,7 +185,16 @@ func (d *DTM) halt() {
 	for _, e := range d.allEndpoints() {
 		e.stop()
 	}
+	d.deadlines.stop()
 	d.cancel(ErrClosed)
+	// What is known by now is the answer. Who comes to wait only later sees that the
+	// coordinator has halted.
+	d.table.eachLive(func(t *transaction) bool {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.answered.release()
+		return true
+	})
 }
 
 // rollBackUndecided lets the closing compete for every open decision (R2), and
@@ -208,26 +218,15 @@ func (d *DTM) rollBackUndecided() {
 	})
 }
 
-// drain waits until no call is under way, for as long as a call may take.
+// drain waits until no call or append is under way, for as long as a call may take.
 func (d *DTM) drain(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, d.config.CallTimeout)
 	defer cancel()
-	for idle := d.busy(); idle != nil; idle = d.busy() {
+	for zero := d.underway.zero(); zero != nil; zero = d.underway.zero() {
 		select {
-		case <-idle:
+		case <-zero:
 		case <-ctx.Done():
 			return
 		}
 	}
-}
-
-// busy returns a channel that is closed when some participant that is being called
-// is not any more; nil if none is.
-func (d *DTM) busy() <-chan struct{} {
-	for _, e := range d.allEndpoints() {
-		if idle := e.idle(); idle != nil {
-			return idle
-		}
-	}
-	return nil
 }

@@ -29,15 +29,22 @@ type transaction struct {
 	// values are those of the context that asked for the decision, for the
 	// participants' calls.
 	values   context.Context
-	timer    *time.Timer
+	limit    time.Time    // what the transaction is woken for; see wakeBy
 	prepare  *callContext // of the calls of Prepare
 	asked    []call       // those calls
 	decided  latch        // the decision holds, or the log failed
 	finished latch        // every branch has ended, or the log failed
+	answered latch        // finished, or Commit has waited long enough for that
 	counted  bool         // among the open transactions (R12)
 	settled  bool         // the decision was counted
 	failure  error        // why the machine was stopped
+
+	due due // guarded by the deadlines
 }
+
+// begunHere reports whether this coordinator began it; else it was inherited, is
+// made of what is retained, or is an orphan's.
+func (t *transaction) begunHere() bool { return !t.deadline.IsZero() }
 
 // branch is the driver's side of one branch.
 type branch struct {
@@ -89,6 +96,12 @@ func (t *transaction) waitFinished() <-chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.finished.wait()
+}
+
+func (t *transaction) waitAnswered() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.answered.wait()
 }
 
 func (t *transaction) openDecided() {
