@@ -30,6 +30,15 @@ func (o *beginOptions) set(key, value string) {
 	o.attributes[key] = value
 }
 
+// with returns the options changed. It stands alone because what options change goes
+// to the heap.
+func (o beginOptions) with(options []BeginOption) beginOptions {
+	for _, option := range options {
+		option(&o)
+	}
+	return o
+}
+
 // WithName gives the transaction a name for people.
 func WithName(name string) BeginOption {
 	return func(o *beginOptions) { o.set(record.AttributeName, name) }
@@ -62,8 +71,8 @@ func WithOwner(owner string) BeginOption {
 // not positive is an error of its own.
 func (d *DTM) Begin(ctx context.Context, options ...BeginOption) (participant.TxID, error) {
 	o := beginOptions{timeout: d.config.Timeout}
-	for _, option := range options {
-		option(&o)
+	if len(options) > 0 {
+		o = o.with(options)
 	}
 	t, err := d.begin(ctx, o)
 	if err != nil {
@@ -124,7 +133,7 @@ func (d *DTM) beginNew(o beginOptions) (*transaction, error) {
 	}
 	machine, effects := protocol.New(t.begun)
 	t.machine = machine
-	batch, err := d.append(t, effects[0])
+	batch, err := d.append(t, &effects.All()[0])
 	if err == nil && d.config.ForceEveryTransition && d.result(t, batch) != protocol.Durable {
 		err = refusedForLog(t.failure)
 	}

@@ -104,7 +104,7 @@ func TestPrepareThatComesTooLateIsNotQueued(t *testing.T) {
 		require.NoError(t, d.Enlist(t.Context(), id, yes("a")))
 		tx, e := d.table.get(id), d.endpoint("a")
 		require.NoError(t, d.Rollback(t.Context(), id))
-		ctx := d.prepareContext(tx)
+		ctx := d.prepareContext(tx, &callContext{})
 		require.ErrorIs(t, ctx.Err(), context.Canceled)
 		e.mu.Lock()
 		e.inFlight = d.config.MaxInFlight // no place

@@ -20,7 +20,8 @@ type call struct {
 	endpoint *endpoint
 	number   int
 	verb     protocol.EffectKind
-	ctx      *callContext // of a Prepare
+	ctx      *callContext // of a Prepare; all calls of the transaction share it
+	own      callContext  // of the first call
 	presumed bool         // a rollback by absence (R10)
 	hazard   bool         // the branch did not know the transaction (R7)
 	severe   bool         // the last failure logged was of level Error
@@ -70,7 +71,11 @@ func (e *endpoint) callTell(c *call) error {
 	values := c.t.values
 	c.t.mu.Unlock()
 	b, start, decision := e.d.branch(c.t, c.number), time.Now(), record.DecisionCommit
-	ctx := e.d.callContext(values, start.Add(e.d.config.CallTimeout))
+	ctx := &c.own
+	if c.attempts > 0 {
+		ctx = &callContext{} // the participant may still hold that of the call before
+	}
+	ctx.init(e.d, values, start.Add(e.d.config.CallTimeout))
 	defer ctx.cancel()
 	err := guard(func() error {
 		switch c.verb {

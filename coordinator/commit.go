@@ -198,7 +198,9 @@ func (t *transaction) useValues(ctx context.Context) (undecided bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.values == nil && !t.decided.open {
-		t.values = context.WithoutCancel(ctx)
+		if t.values = ctx; ctx.Done() != nil {
+			t.values = context.WithoutCancel(ctx)
+		}
 	}
 	return !t.machine.Decision().Valid()
 }

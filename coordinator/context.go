@@ -22,8 +22,9 @@ type callContext struct {
 	ended bool
 }
 
-func (d *DTM) callContext(values context.Context, deadline time.Time) *callContext {
-	return &callContext{parent: d.ctx, values: values, deadline: deadline}
+// init makes a context that was not used yet ready for use.
+func (c *callContext) init(d *DTM, values context.Context, deadline time.Time) {
+	c.parent, c.values, c.deadline = d.ctx, values, deadline
 }
 
 // cancel ends the context. It may be called more than once.

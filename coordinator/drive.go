@@ -39,15 +39,17 @@ func (d *DTM) step(t *transaction, ev protocol.Event) (next protocol.Event) {
 	if decided {
 		d.reportDecision(t)
 	}
-	for i, effect := range effects {
+	todo := effects.All()
+	for i := range todo {
+		effect := &todo[i]
 		if effect.Kind != protocol.EffectAppend {
 			d.carryOut(t, effect, presumed)
 			continue
 		}
-		x := appended{t: t, batch: batches[0], last: effect.Records[len(effect.Records)-1].Kind()}
+		x := appended{t: t, batch: batches[0], last: lastKind(effect)}
 		batches = batches[1:]
 		switch forced := d.forces(effect); {
-		case forced && i < len(effects)-1:
+		case forced && i < len(todo)-1:
 			// Rare: a heuristic outcome must be durable before the transaction finishes.
 			result := d.result(t, x.batch)
 			next = protocol.Appended(x.last, result)
@@ -73,7 +75,7 @@ func (d *DTM) step(t *transaction, ev protocol.Event) (next protocol.Event) {
 // that the log has a transaction's records in the order of its steps. It adds one
 // batch for each append among the effects. Called with the transaction's mutex
 // held.
-func (d *DTM) advance(t *transaction, ev protocol.Event, batches []*wal.Batch) ([]protocol.Effect, []*wal.Batch) {
+func (d *DTM) advance(t *transaction, ev protocol.Event, batches []*wal.Batch) (protocol.Effects, []*wal.Batch) {
 	if ev.Kind != protocol.EventAppended && d.logFailed() {
 		// R5: nothing is decided any more; that includes what would be decided lazily.
 		ev = protocol.LogFailed()
@@ -85,11 +87,12 @@ func (d *DTM) advance(t *transaction, ev protocol.Event, batches []*wal.Batch) (
 	if err != nil {
 		panic(fmt.Sprintf("coordinator: transaction %s: %v", t.id, err)) // only Enlist is refused
 	}
-	for _, effect := range effects {
-		if effect.Kind != protocol.EffectAppend {
+	todo := effects.All()
+	for i := range todo {
+		if todo[i].Kind != protocol.EffectAppend {
 			continue
 		}
-		batch, refused := d.append(t, effect)
+		batch, refused := d.append(t, &todo[i])
 		if refused != nil {
 			t.failure = refused
 		}
@@ -99,22 +102,28 @@ func (d *DTM) advance(t *transaction, ev protocol.Event, batches []*wal.Batch) (
 }
 
 // forces reports whether an append is a forced one.
-func (d *DTM) forces(effect protocol.Effect) bool {
+func (d *DTM) forces(effect *protocol.Effect) bool {
 	return effect.Forced || d.config.ForceEveryTransition
 }
 
+func lastKind(effect *protocol.Effect) record.Kind {
+	records := effect.Records()
+	return records[len(records)-1].Kind()
+}
+
 // append hands records to the log. No batch means not written.
-func (d *DTM) append(t *transaction, effect protocol.Effect) (*wal.Batch, error) {
+func (d *DTM) append(t *transaction, effect *protocol.Effect) (*wal.Batch, error) {
 	if t.place == nil {
 		return nil, nil // an orphan: the absence of records is what is acted on
 	}
-	for i, r := range effect.Records {
+	records := effect.Records()
+	for i, r := range records {
 		if completed, ok := r.(record.Completed); ok {
 			completed.At = time.Now()
-			effect.Records[i] = completed
+			records[i] = completed
 		}
 	}
-	batch, err := d.log.Append(t.place, d.forces(effect), effect.Records...)
+	batch, err := d.log.Append(t.place, d.forces(effect), records...)
 	switch {
 	case errors.Is(err, wal.ErrFull):
 		return nil, fmt.Errorf("%w: %w", ErrLimit, err)
@@ -209,7 +218,7 @@ func (d *DTM) reportDecision(t *transaction) {
 // slow is from when on a clean outcome is worth a line at level Info.
 const slow = 5 * time.Second
 
-func (d *DTM) carryOut(t *transaction, effect protocol.Effect, presumed bool) {
+func (d *DTM) carryOut(t *transaction, effect *protocol.Effect, presumed bool) {
 	switch effect.Kind {
 	case protocol.EffectAppend: // see step
 	case protocol.EffectPrepare:
@@ -233,8 +242,8 @@ func (d *DTM) endpointOf(t *transaction, number int) *endpoint {
 
 // askAll queues the transaction's calls of Prepare.
 func (d *DTM) askAll(t *transaction, branches []int) {
-	ctx := d.prepareContext(t)
 	calls := d.calls(t, protocol.EffectPrepare, branches)
+	ctx := d.prepareContext(t, &calls[0].own)
 	for i := range calls {
 		calls[i].ctx = ctx
 	}
@@ -284,14 +293,15 @@ func (d *DTM) cancelPrepares(t *transaction) {
 // deadline for the phase. When it passes the machine hears of it even if a
 // participant ignores its context. It has ended already if the votes don't matter
 // any more.
-func (d *DTM) prepareContext(t *transaction) *callContext {
+func (d *DTM) prepareContext(t *transaction, ctx *callContext) *callContext {
 	deadline := time.Now().Add(d.config.CallTimeout)
 	if t.deadline.Before(deadline) {
 		deadline = t.deadline
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.prepare = d.callContext(t.values, deadline)
+	ctx.init(d, t.values, deadline)
+	t.prepare = ctx
 	if t.machine.Phase() == protocol.Preparing {
 		d.wakeBy(t, deadline)
 	} else {

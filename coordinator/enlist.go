@@ -18,6 +18,15 @@ type EnlistOption func(*enlistOptions)
 
 type enlistOptions struct{ data []byte }
 
+// with returns the options changed. It stands alone because what options change goes
+// to the heap.
+func (o enlistOptions) with(options []EnlistOption) enlistOptions {
+	for _, option := range options {
+		option(&o)
+	}
+	return o
+}
+
 // WithData gives the branch data, at most participant.MaxData bytes: what the
 // participant needs to find the branch again from a fresh process.
 func WithData(data []byte) EnlistOption { return func(o *enlistOptions) { o.data = data } }
@@ -35,8 +44,8 @@ func WithData(data []byte) EnlistOption { return func(o *enlistOptions) { o.data
 // ErrForgotten, ErrSafeMode, ErrClosed; ctx's error if it has ended already.
 func (d *DTM) Enlist(ctx context.Context, id participant.TxID, p participant.Participant, options ...EnlistOption) error {
 	var o enlistOptions
-	for _, option := range options {
-		option(&o)
+	if len(options) > 0 {
+		o = o.with(options)
 	}
 	_, err := d.enlist(ctx, id, p, o.data)
 	return err
@@ -163,7 +172,7 @@ func (d *DTM) joinLocked(t *transaction, enlist protocol.Event) (*wal.Batch, err
 	if err != nil {
 		return nil, err
 	}
-	batch, err := d.append(t, effects[0])
+	batch, err := d.append(t, &effects.All()[0])
 	if err != nil {
 		t.machine = before
 		return nil, err

@@ -67,9 +67,11 @@ func TestSeededBugs(t *testing.T) {
 
 func realStep(m *Machine, ev Event) []Effect { return realSystem.step(m, ev) }
 
+func list(effects Effects) []Effect { return effects.All() }
+
 func appends(effects []Effect, d record.Decision) bool {
 	return slices.ContainsFunc(effects, func(e Effect) bool {
-		return slices.ContainsFunc(e.Records, func(r record.Record) bool {
+		return slices.ContainsFunc(e.Records(), func(r record.Record) bool {
 			decided, ok := r.(record.Decided)
 			return ok && decided.Decision == d
 		})
@@ -103,7 +105,7 @@ func forgetBeforeDurable(m *Machine, ev Event) []Effect {
 func timeoutOverwrites(m *Machine, ev Event) []Effect {
 	if ev.Kind == EventDeadline && m.phase == Telling && m.decision == record.DecisionCommit {
 		m.decision = record.DecisionRollback
-		return m.decide(record.DecisionRollback, why{cause: record.CauseTimeout}, record.NoBranch)
+		return list(m.decide(record.DecisionRollback, why{cause: record.CauseTimeout}, record.NoBranch))
 	}
 	return realStep(m, ev)
 }
@@ -121,7 +123,7 @@ func replayLast(records []record.Record) (*record.State, error) {
 func votesAreDecision(m *Machine, ev Event) []Effect {
 	missing := func(b Branch) bool { return b.Vote != participant.VotePrepared }
 	if ev.Kind == EventResumed && !m.decision.Valid() && len(m.branches) > 0 && !slices.ContainsFunc(m.branches, missing) {
-		return m.decide(record.DecisionCommit, why{}, record.NoBranch)
+		return list(m.decide(record.DecisionCommit, why{}, record.NoBranch))
 	}
 	first := ev.Kind == EventVote && m.phase == Preparing && !m.branches[ev.Branch].Answered
 	effects := realStep(m, ev)
@@ -144,7 +146,7 @@ func presumeDelegated(m *Machine, ev Event) []Effect {
 
 func rollBackDelegated(m *Machine, ev Event) []Effect {
 	if ev.Kind == EventRollbackRequested && m.phase == Delegated {
-		return m.decide(record.DecisionRollback, why{cause: ev.Cause}, record.NoBranch)
+		return list(m.decide(record.DecisionRollback, why{cause: ev.Cause}, record.NoBranch))
 	}
 	return realStep(m, ev)
 }
@@ -197,7 +199,7 @@ func tellReadOnly(m *Machine, ev Event) []Effect {
 func errorIsAbort(m *Machine, ev Event) []Effect {
 	if ev.Kind == EventAppended && ev.Result == Unknown && m.phase == Deciding && m.deciding.Decision == record.DecisionCommit {
 		m.phase, m.decision = Telling, record.DecisionRollback
-		return m.tell(m.all())
+		return list(m.tell(m.all()))
 	}
 	return realStep(m, ev)
 }
@@ -206,7 +208,7 @@ func completeEarly(m *Machine, ev Event) []Effect {
 	first := ev.Kind == EventAcknowledged && !m.branches[ev.Branch].Outcome.Valid()
 	effects := realStep(m, ev)
 	if first && m.phase == Telling && m.decision == record.DecisionCommit {
-		return append(effects, m.complete()...)
+		return append(effects, list(m.complete())...)
 	}
 	return effects
 }
@@ -231,7 +233,7 @@ func withoutHeuristic(effects []Effect, drop func(participant.Outcome) bool) []E
 		if e.Kind != EffectAppend {
 			return false
 		}
-		h, ok := e.Records[0].(record.Heuristic)
+		h, ok := e.Records()[0].(record.Heuristic)
 		return ok && drop(h.Outcome)
 	})
 }
@@ -239,7 +241,7 @@ func withoutHeuristic(effects []Effect, drop func(participant.Outcome) bool) []E
 func firstYesDecides(m *Machine, ev Event) []Effect {
 	if ev.Kind == EventVote && ev.Vote == participant.VotePrepared && m.phase == Preparing && !m.branches[ev.Branch].Answered {
 		m.branches[ev.Branch].Answered, m.branches[ev.Branch].Vote = true, ev.Vote
-		return m.decide(record.DecisionCommit, why{}, record.NoBranch)
+		return list(m.decide(record.DecisionCommit, why{}, record.NoBranch))
 	}
 	return realStep(m, ev)
 }

@@ -27,8 +27,8 @@ func (n naming) effect(e Effect) string {
 		if e.Forced {
 			how = "append forced: "
 		}
-		texts := make([]string, len(e.Records))
-		for i, r := range e.Records {
+		texts := make([]string, len(e.Records()))
+		for i, r := range e.Records() {
 			texts[i] = n.record(r)
 		}
 		return how + strings.Join(texts, " + ")

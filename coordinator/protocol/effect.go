@@ -39,17 +39,66 @@ const (
 // in their order; it is the machine that never puts one before the append it
 // depends on is known to be durable (R1).
 type Effect struct {
-	Kind     EffectKind
-	Records  []record.Record
-	Forced   bool
+	Kind    EffectKind
+	Forced  bool
+	Outcome participant.Outcome
+	// Branches are those to be told or asked. Not to be modified.
 	Branches []int
-	Outcome  participant.Outcome
+	records  [maxRecords]record.Record
+}
+
+// maxRecords is how many records one append has at most, maxEffects how many effects
+// one Step has.
+const (
+	maxRecords = 2
+	maxEffects = 3
+)
+
+// Records are those to be appended. The slice is the effect's own.
+func (e *Effect) Records() []record.Record {
+	n := 0
+	for n < maxRecords && e.records[n] != nil {
+		n++
+	}
+	return e.records[:n]
 }
 
 func appendForced(records ...record.Record) Effect {
-	return Effect{Kind: EffectAppend, Records: records, Forced: true}
+	e := appendLazy(records...)
+	e.Forced = true
+	return e
 }
 
 func appendLazy(records ...record.Record) Effect {
-	return Effect{Kind: EffectAppend, Records: records}
+	e := Effect{Kind: EffectAppend}
+	if copy(e.records[:], records) < len(records) {
+		panic("protocol: too many records for one append")
+	}
+	return e
+}
+
+// Effects are what one Step asks for: a value, so that a Step costs no memory of its
+// own.
+type Effects struct {
+	list  [maxEffects]Effect
+	count int
+}
+
+// All returns the effects in their order. The slice is e's own.
+func (e *Effects) All() []Effect { return e.list[:e.count] }
+
+func do(list ...Effect) (e Effects) {
+	if e.count = copy(e.list[:], list); e.count < len(list) {
+		panic("protocol: too many effects of one step")
+	}
+	return e
+}
+
+// then returns the effects of both.
+func (e Effects) then(more Effects) Effects {
+	all := do(e.All()...)
+	if all.count += copy(all.list[e.count:], more.All()); all.count < e.count+more.count {
+		panic("protocol: too many effects of one step")
+	}
+	return all
 }

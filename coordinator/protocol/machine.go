@@ -56,8 +56,8 @@ type Machine struct {
 }
 
 // New returns the machine of a transaction that begins, and its first effects.
-func New(begun record.Begun) (Machine, []Effect) {
-	return Machine{tx: begun.Tx, phase: Active}, []Effect{appendLazy(begun)}
+func New(begun record.Begun) (Machine, Effects) {
+	return Machine{tx: begun.Tx, phase: Active}, do(appendLazy(begun))
 }
 
 // Phase returns where the transaction stands.
@@ -82,9 +82,9 @@ func (m *Machine) Clone() Machine {
 
 // Step takes an event in and returns what is to be done. An event that comes too
 // late, or twice, changes nothing and has no effects. Only Enlist gives errors.
-func (m *Machine) Step(ev Event) ([]Effect, error) {
+func (m *Machine) Step(ev Event) (Effects, error) {
 	if m.phase == Stopped && ev.Kind != EventEnlist {
-		return nil, nil // R5: only reopening the log says what happened
+		return Effects{}, nil // R5: only reopening the log says what happened
 	}
 	switch ev.Kind {
 	case EventEnlist:
@@ -110,41 +110,41 @@ func (m *Machine) Step(ev Event) ([]Effect, error) {
 	}
 }
 
-func (m *Machine) enlist(ev Event) ([]Effect, error) {
+func (m *Machine) enlist(ev Event) (Effects, error) {
 	if m.phase != Active {
-		return nil, ErrSealed
+		return Effects{}, ErrSealed
 	}
 	if len(m.branches) == participant.MaxBranches {
-		return nil, ErrTooManyBranches
+		return Effects{}, ErrTooManyBranches
 	}
 	if m.branches == nil {
 		m.branches = make([]Branch, 0, usualBranches)
 	}
 	m.branches = append(m.branches, Branch{OnePhaser: ev.OnePhaser})
-	return []Effect{appendLazy(record.Enlisted{
+	return do(appendLazy(record.Enlisted{
 		Tx: m.tx, Number: len(m.branches) - 1, Participant: ev.Participant, Data: ev.Data,
-	})}, nil
+	})), nil
 }
 
-func (m *Machine) commitRequested() []Effect {
+func (m *Machine) commitRequested() Effects {
 	switch {
 	case m.phase != Active:
-		return nil
+		return Effects{}
 	case len(m.branches) == 0:
 		return m.decideLazily(record.DecisionCommit, why{})
 	case len(m.branches) == 1 && m.branches[0].OnePhaser:
 		m.phase = Delegating
-		return []Effect{appendForced(record.Delegated{Tx: m.tx})}
+		return do(appendForced(record.Delegated{Tx: m.tx}))
 	default:
 		m.phase = Sealing
-		return []Effect{appendForced(record.Preparing{Tx: m.tx})} // R1: before the first Prepare
+		return do(appendForced(record.Preparing{Tx: m.tx})) // R1: before the first Prepare
 	}
 }
 
 // rollbackRequested lets a request, a timeout or a closing coordinator compete
 // for the decision (R2). In Delegating and Delegated the register is the
 // branch's (R3), in Deciding and later it is taken.
-func (m *Machine) rollbackRequested(w why) []Effect {
+func (m *Machine) rollbackRequested(w why) Effects {
 	switch m.phase {
 	case Active:
 		if len(m.branches) == 0 {
@@ -155,18 +155,18 @@ func (m *Machine) rollbackRequested(w why) []Effect {
 		if m.pending.cause == 0 {
 			m.pending = w
 		}
-		return nil
+		return Effects{}
 	case Preparing:
 		return m.decide(record.DecisionRollback, w, record.NoBranch)
 	default:
-		return nil
+		return Effects{}
 	}
 }
 
-func (m *Machine) voted(ev Event) []Effect {
+func (m *Machine) voted(ev Event) Effects {
 	b := &m.branches[ev.Branch]
 	if !b.Asked || b.Answered {
-		return nil
+		return Effects{}
 	}
 	b.Answered, b.Vote = true, ev.Vote
 	if !ev.Vote.Valid() {
@@ -178,14 +178,14 @@ func (m *Machine) voted(ev Event) []Effect {
 	case Telling:
 		// R4: the vote came after the rollback was decided. Whatever it was but
 		// read-only, the branch may be prepared and is told.
-		return m.tell([]int{ev.Branch})
+		return m.tell(numbers[ev.Branch : ev.Branch+1 : ev.Branch+1])
 	default:
-		return nil
+		return Effects{}
 	}
 }
 
 // judge decides as soon as the votes allow it.
-func (m *Machine) judge(ev Event) []Effect {
+func (m *Machine) judge(ev Event) Effects {
 	switch ev.Vote {
 	case participant.VotePrepared, participant.VoteReadOnly:
 	case participant.VoteRefused:
@@ -196,7 +196,7 @@ func (m *Machine) judge(ev Event) []Effect {
 	readOnly := true
 	for _, b := range m.branches {
 		if !b.Answered {
-			return nil
+			return Effects{}
 		}
 		readOnly = readOnly && b.Vote == participant.VoteReadOnly
 	}
@@ -207,24 +207,23 @@ func (m *Machine) judge(ev Event) []Effect {
 }
 
 // decide sends the decision to the log; nobody is told before it is durable (R1).
-func (m *Machine) decide(d record.Decision, w why, by int) []Effect {
+func (m *Machine) decide(d record.Decision, w why, by int) Effects {
 	cancel := m.phase == Preparing && d == record.DecisionRollback && m.outstanding()
 	m.phase = Deciding
 	m.deciding = record.Decided{
 		Tx: m.tx, Decision: d, Presumed: w.cause == record.CausePresumed,
 		Votes: m.votes(), Cause: w.cause, Reason: record.Reason(w.reason), By: by,
 	}
-	effects := []Effect{appendForced(m.deciding)}
 	if cancel {
-		effects = append([]Effect{{Kind: EffectCancelPrepare}}, effects...)
+		return do(Effect{Kind: EffectCancelPrepare}, appendForced(m.deciding))
 	}
-	return effects
+	return do(appendForced(m.deciding))
 }
 
 // decideLazily decides what no participant depends on: nothing was enlisted, or
 // everyone voted read-only. If a crash loses it the answer becomes "rolled back",
 // which changed as little.
-func (m *Machine) decideLazily(d record.Decision, w why) []Effect {
+func (m *Machine) decideLazily(d record.Decision, w why) Effects {
 	m.deciding = record.Decided{Tx: m.tx, Decision: d, Votes: m.votes(), Cause: w.cause, Reason: record.Reason(w.reason), By: record.NoBranch}
 	m.decision = d
 	for i := range m.branches {
@@ -233,7 +232,7 @@ func (m *Machine) decideLazily(d record.Decision, w why) []Effect {
 	return m.complete(m.deciding)
 }
 
-func (m *Machine) appended(ev Event) []Effect {
+func (m *Machine) appended(ev Event) Effects {
 	if ev.Result != Durable {
 		return m.stop() // R5, R9
 	}
@@ -246,10 +245,10 @@ func (m *Machine) appended(ev Event) []Effect {
 		for i := range m.branches {
 			m.branches[i].Asked = true
 		}
-		return []Effect{{Kind: EffectPrepare, Branches: m.all()}}
+		return do(Effect{Kind: EffectPrepare, Branches: m.all()})
 	case ev.Appended == record.KindDelegated && m.phase == Delegating:
 		m.phase = Delegated
-		return []Effect{{Kind: EffectCommitOnePhase, Branches: m.all()}}
+		return do(Effect{Kind: EffectCommitOnePhase, Branches: m.all()})
 	case ev.Appended == record.KindDecided && m.phase == Deciding:
 		m.phase = Telling
 		m.decision = m.deciding.Decision
@@ -257,63 +256,78 @@ func (m *Machine) appended(ev Event) []Effect {
 	case ev.Appended == record.KindCompleted && m.phase == Completing:
 		m.phase = Done
 		if len(m.branches) == 0 {
-			return nil
+			return Effects{}
 		}
-		return []Effect{{Kind: EffectForget, Branches: m.all()}} // R1: completed is durable
+		return do(Effect{Kind: EffectForget, Branches: m.all()}) // R1: completed is durable
 	default:
-		return nil
+		return Effects{}
 	}
 }
 
 // tell sends the durable decision to those of the branches that need it and can
 // have it now.
-func (m *Machine) tell(branches []int) []Effect {
-	now := make([]int, 0, len(branches))
-	for _, i := range branches {
-		b := &m.branches[i]
+func (m *Machine) tell(branches []int) Effects {
+	now, all := branches, true
+	for at, i := range branches {
 		switch {
-		case b.Outcome.Valid():
-		case b.Asked && !b.Answered:
-			// R4: the rollback waits until the cancelled Prepare has returned.
-		case b.Vote == participant.VoteReadOnly:
-			b.Outcome = m.decision.Outcome() // left after phase one
-		default:
-			now = append(now, i)
+		case m.waitsFor(i):
+			if !all {
+				now = append(now, i)
+			}
+		case all:
+			now, all = slices.Clone(branches[:at]), false
 		}
 	}
 	if len(now) == 0 {
 		return m.completeIfEnded()
 	}
 	if m.decision == record.DecisionCommit {
-		return []Effect{{Kind: EffectCommit, Branches: now}}
+		return do(Effect{Kind: EffectCommit, Branches: now})
 	}
-	return []Effect{{Kind: EffectRollback, Branches: now}}
+	return do(Effect{Kind: EffectRollback, Branches: now})
 }
 
-func (m *Machine) acknowledged(ev Event) []Effect {
+// waitsFor reports whether the branch is to be told now. One that voted read-only left
+// after phase one.
+func (m *Machine) waitsFor(i int) bool {
+	b := &m.branches[i]
+	switch {
+	case b.Outcome.Valid():
+		return false
+	case b.Asked && !b.Answered:
+		return false // R4: the rollback waits until the cancelled Prepare has returned
+	case b.Vote == participant.VoteReadOnly:
+		b.Outcome = m.decision.Outcome()
+		return false
+	default:
+		return true
+	}
+}
+
+func (m *Machine) acknowledged(ev Event) Effects {
 	b := &m.branches[ev.Branch]
 	if b.Outcome.Valid() {
-		return nil
+		return Effects{}
 	}
 	switch m.phase {
 	case Telling:
 		b.Outcome = ev.Outcome
-		var effects []Effect
+		var settles Effects
 		if ev.Outcome.Heuristic() || b.Hazard { // the log has the suspicion: this settles it
-			effects = []Effect{appendForced(record.Heuristic{Tx: m.tx, Number: ev.Branch, Outcome: ev.Outcome, Reason: record.Reason(ev.Reason)})}
+			settles = do(appendForced(record.Heuristic{Tx: m.tx, Number: ev.Branch, Outcome: ev.Outcome, Reason: record.Reason(ev.Reason)}))
 		}
-		return append(effects, m.completeIfEnded()...)
+		return settles.then(m.completeIfEnded())
 	case Delegated:
 		return m.answeredOnePhase(b, ev)
 	default:
-		return nil
+		return Effects{}
 	}
 }
 
 // answeredOnePhase takes the only branch's answer for the decision (R3). Nothing
 // has to be forced: until Completed is durable, asking again gives the same
 // answer.
-func (m *Machine) answeredOnePhase(b *Branch, ev Event) []Effect {
+func (m *Machine) answeredOnePhase(b *Branch, ev Event) Effects {
 	m.deciding = record.Decided{Tx: m.tx, Decision: record.DecisionCommit, By: record.NoBranch}
 	switch ev.Outcome {
 	case participant.OutcomeRolledBack, participant.OutcomeHeuristicRollback:
@@ -327,7 +341,7 @@ func (m *Machine) answeredOnePhase(b *Branch, ev Event) []Effect {
 		b.Outcome = ev.Outcome
 		m.decision = m.deciding.Decision
 		heuristic := record.Heuristic{Tx: m.tx, Number: ev.Branch, Outcome: ev.Outcome, Reason: record.Reason(ev.Reason)}
-		return append([]Effect{appendForced(m.deciding, heuristic)}, m.complete()...)
+		return do(appendForced(m.deciding, heuristic)).then(m.complete())
 	default:
 		b.Outcome = participant.OutcomeCommitted
 	}
@@ -337,19 +351,19 @@ func (m *Machine) answeredOnePhase(b *Branch, ev Event) []Effect {
 
 // hazard records that a branch does not know what it is to commit. It stays
 // unacknowledged: the commit is repeated (R7).
-func (m *Machine) hazard(ev Event) []Effect {
+func (m *Machine) hazard(ev Event) Effects {
 	b := &m.branches[ev.Branch]
 	if m.phase != Telling || m.decision != record.DecisionCommit || b.Hazard || b.Outcome.Valid() {
-		return nil
+		return Effects{}
 	}
 	b.Hazard = true
-	return []Effect{appendForced(record.Heuristic{Tx: m.tx, Number: ev.Branch, Outcome: ev.Outcome, Reason: record.Reason(ev.Reason)})}
+	return do(appendForced(record.Heuristic{Tx: m.tx, Number: ev.Branch, Outcome: ev.Outcome, Reason: record.Reason(ev.Reason)}))
 }
 
-func (m *Machine) completeIfEnded() []Effect {
+func (m *Machine) completeIfEnded() Effects {
 	for _, b := range m.branches {
 		if !b.Outcome.Valid() {
-			return nil
+			return Effects{}
 		}
 	}
 	return m.complete()
@@ -357,30 +371,29 @@ func (m *Machine) completeIfEnded() []Effect {
 
 // complete writes, after what is still to be recorded, that every branch has
 // ended.
-func (m *Machine) complete(records ...record.Record) []Effect {
+func (m *Machine) complete(records ...record.Record) Effects {
 	m.phase = Completing
-	return []Effect{
-		appendLazy(append(records, record.Completed{Tx: m.tx})...),
-		{Kind: EffectFinish, Outcome: m.Outcome()},
-	}
+	completed := appendLazy(records...)
+	completed.records[len(records)] = record.Completed{Tx: m.tx}
+	return do(completed, Effect{Kind: EffectFinish, Outcome: m.Outcome()})
 }
 
 // stop ends the machine without an outcome: the log failed (R5) or another
 // coordinator has the transaction (R9). A decision that was durable before
 // remains one.
-func (m *Machine) stop() []Effect {
+func (m *Machine) stop() Effects {
 	if m.phase == Done {
-		return nil
+		return Effects{}
 	}
 	finished := m.phase == Completing
 	m.phase = Stopped
 	switch {
 	case finished:
-		return nil
+		return Effects{}
 	case m.outstanding():
-		return []Effect{{Kind: EffectCancelPrepare}, {Kind: EffectFinish}}
+		return do(Effect{Kind: EffectCancelPrepare}, Effect{Kind: EffectFinish})
 	default:
-		return []Effect{{Kind: EffectFinish}}
+		return do(Effect{Kind: EffectFinish})
 	}
 }
 

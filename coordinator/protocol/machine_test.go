@@ -147,7 +147,7 @@ func TestEnlistAfterTheListIsSealed(t *testing.T) {
 		before := m.Clone()
 		effects, err := m.Step(Enlist("late", nil, false))
 		require.ErrorIs(t, err, ErrSealed, name)
-		require.Empty(t, effects, name)
+		require.Empty(t, effects.All(), name)
 		require.Equal(t, before, m, name)
 	}
 }
@@ -177,12 +177,12 @@ func TestPresumed(t *testing.T) {
 	m = Resume(state)
 	require.True(t, m.Presumed(), "found undecided")
 	decided := feed(&m, Resumed())
-	require.True(t, decided[0].Records[0].(record.Decided).Presumed)
+	require.True(t, decided[0].Records()[0].(record.Decided).Presumed)
 	require.True(t, m.Presumed(), "decided for want of a decision")
 	feed(&m, Appended(record.KindDecided, Durable))
 	require.True(t, m.Presumed(), "while it is told")
 
-	require.NoError(t, state.Apply(decided[0].Records[0]))
+	require.NoError(t, state.Apply(decided[0].Records()[0]))
 	m = Resume(state)
 	require.True(t, m.Presumed(), "the log remembers that it was presumed")
 
@@ -248,7 +248,7 @@ func TestInvalidVoteIsUnknown(t *testing.T) {
 	for _, vote := range []participant.Vote{0, 4, 99} {
 		m := begun(false, false)
 		feed(&m, CommitRequested(), Appended(record.KindPreparing, Durable), Voted(0, participant.VotePrepared, ""))
-		decided := feed(&m, Voted(1, vote, "garbled"))[0].Records[0].(record.Decided)
+		decided := feed(&m, Voted(1, vote, "garbled"))[0].Records()[0].(record.Decided)
 		require.Equal(t, record.Decided{
 			Tx: theTx, Decision: record.DecisionRollback, Votes: []participant.Vote{participant.VotePrepared, 0},
 			Cause: record.CauseUnknownVote, Reason: "garbled", By: 1,
@@ -262,7 +262,7 @@ func TestReasonIsCut(t *testing.T) {
 	m := begun(false)
 	long := make([]byte, 2*record.MaxReason)
 	effects := feed(&m, RollbackRequested(record.CauseRequested, string(long)))
-	require.Len(t, effects[0].Records[0].(record.Decided).Reason, record.MaxReason)
+	require.Len(t, effects[0].Records()[0].(record.Decided).Reason, record.MaxReason)
 }
 
 func TestZeroMachineIsUnusable(t *testing.T) {

@@ -39,10 +39,10 @@ func Resume(s *record.State) Machine {
 }
 
 // resumed goes on where the records end.
-func (m *Machine) resumed() []Effect {
+func (m *Machine) resumed() Effects {
 	switch {
 	case m.phase != Inherited:
-		return nil
+		return Effects{}
 	case m.decision.Valid():
 		m.phase = Telling
 		return m.tell(m.all())
@@ -50,7 +50,7 @@ func (m *Machine) resumed() []Effect {
 		// R3: the branch may have decided. "Rolled back" and "already committed"
 		// are both the decision.
 		m.phase = Delegated
-		return []Effect{{Kind: EffectRollback, Branches: m.all()}}
+		return do(Effect{Kind: EffectRollback, Branches: m.all()})
 	default:
 		// R3: no decision, no commit, whatever the votes were.
 		return m.decide(record.DecisionRollback, why{cause: record.CausePresumed}, record.NoBranch)

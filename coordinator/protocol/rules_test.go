@@ -81,7 +81,7 @@ func (w *world) checkAppend(e Effect) {
 	if w.poisoned {
 		w.violate("R5", "something was written after an append had failed")
 	}
-	for _, r := range e.Records {
+	for _, r := range e.Records() {
 		d, ok := r.(record.Decided)
 		if !ok {
 			continue

@@ -97,9 +97,9 @@ func (s *stage) command(verb, first, second, rest string) ([]string, error) {
 	switch verb {
 	case "begin":
 		*s = stage{told: map[int]EffectKind{}}
-		var effects []Effect
+		var effects Effects
 		s.m, effects = New(record.Begun{Tx: theTx, At: anyTime})
-		return s.carryOut(effects), nil
+		return s.carryOut(effects.All()), nil
 	case "enlist":
 		s.names = append(s.names, first)
 		return s.feed(Enlist(first, nil, second == "one-phase"))
@@ -139,7 +139,7 @@ func (s *stage) feed(ev Event) ([]string, error) {
 		s.names = s.names[:len(s.names)-1]
 		return []string{"error: " + ErrSealed.Error()}, nil
 	}
-	reply := s.carryOut(effects)
+	reply := s.carryOut(effects.All())
 	if after := s.m.Phase(); after != before {
 		reply = append(reply, "phase: "+after.String())
 	}
@@ -153,7 +153,7 @@ func (s *stage) carryOut(effects []Effect) (reply []string) {
 	for _, e := range effects {
 		reply = append(reply, s.names.effect(e))
 		if e.Kind == EffectAppend {
-			s.pending = append(s.pending, write{e.Records, e.Forced})
+			s.pending = append(s.pending, write{e.Records(), e.Forced})
 		}
 		for _, b := range e.Branches {
 			s.told[b] = e.Kind

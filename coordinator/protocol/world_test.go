@@ -76,7 +76,7 @@ type system struct {
 var realSystem = system{
 	step: func(m *Machine, ev Event) []Effect {
 		effects, _ := m.Step(ev) // only Enlist gives errors: the list is sealed
-		return effects
+		return effects.All()
 	},
 	replay: replay,
 }
@@ -136,9 +136,9 @@ var (
 
 func newWorld(s *setting) *world {
 	w := &world{setting: s, left: s.budget, lives: 1}
-	var effects []Effect
+	var effects Effects
 	w.m, effects = New(record.Begun{Tx: theTx, At: anyTime})
-	w.carryOut(effects)
+	w.carryOut(effects.All())
 	return w
 }
 
@@ -188,7 +188,7 @@ func (w *world) carryOut(effects []Effect) {
 
 func (w *world) append(e Effect) {
 	w.checkAppend(e)
-	w.pending = append(w.pending[:len(w.pending):len(w.pending)], write{stamped(e.Records), e.Forced})
+	w.pending = append(w.pending[:len(w.pending):len(w.pending)], write{stamped(e.Records()), e.Forced})
 }
 
 // stamped gives Completed its time, as the driver does: the machine has no clock.
