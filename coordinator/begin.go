@@ -128,7 +128,7 @@ func (d *DTM) beginNew(o beginOptions) (*transaction, error) {
 	now := time.Now()
 	id := participant.TxID{Term: d.log.Term(), UUID: unique}
 	t := &transaction{
-		id: id, epoch: d.log.Epoch(), place: d.log.NewPlace(id), deadline: now.Add(o.timeout), limit: now.Add(o.timeout), counted: true,
+		id: id, epoch: d.log.Epoch(), place: d.log.NewPlace(id), deadline: now.Add(o.timeout), limit: d.deadlines.tick(now.Add(o.timeout)), counted: true,
 		begun: record.Begun{Tx: id, At: now, Timeout: o.timeout, Attributes: o.attributes},
 	}
 	machine, effects := protocol.New(t.begun)
@@ -144,7 +144,7 @@ func (d *DTM) beginNew(o beginOptions) (*transaction, error) {
 	d.table.put(t) // before it can be woken: what is to end must be there
 	// Woken for the earliest of all limits it may get, it does not have to be moved
 	// for each.
-	d.deadlines.noLaterThan(t, now.Add(min(o.timeout, d.config.CallTimeout, max(d.config.CommitWait, quantum))))
+	d.deadlines.noLaterThan(t, d.deadlines.tick(now.Add(min(o.timeout, d.config.CallTimeout, max(d.config.CommitWait, quantum)))))
 	d.config.Trace.begun(id)
 	return t, nil
 }

@@ -160,7 +160,9 @@ func (d *DTM) vote(c *call, vote participant.Vote, err error) protocol.Event {
 	}
 	c.t.mu.Lock()
 	defer c.t.mu.Unlock()
-	c.t.branches[c.number].lastErr = err
+	if err != nil {
+		c.t.branches[c.number].trouble = &trouble{err: err}
+	}
 	return protocol.Voted(c.number, vote, reason)
 }
 
@@ -205,7 +207,9 @@ func (e *endpoint) noteAttempt(c *call, err error, again bool) {
 	}
 	c.t.mu.Lock()
 	b := &c.t.branches[c.number]
-	b.attempts, b.lastErr, b.retryAt = c.attempts, err, c.retryAt
+	if b.attempts, b.trouble = c.attempts, nil; err != nil {
+		b.trouble = &trouble{err: err, retryAt: c.retryAt}
+	}
 	c.t.mu.Unlock()
 	severe := c.hazard || errors.Is(err, participant.ErrConfig)
 	if !again || bits.OnesCount(uint(c.attempts)) != 1 && severe == c.severe {

@@ -197,7 +197,7 @@ func (d *DTM) rollback(ctx context.Context, id participant.TxID, reason string) 
 func (t *transaction) useValues(ctx context.Context) (undecided bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.values == nil && !t.decided.open {
+	if t.values == nil && !t.decided.open() {
 		if t.values = ctx; ctx.Done() != nil {
 			t.values = context.WithoutCancel(ctx)
 		}

@@ -34,14 +34,14 @@ type due struct {
 	previous, next *transaction
 }
 
+// tick returns the first tick that is not before a time.
 func (w *deadlines) tick(at time.Time) int64 {
 	return max(1, int64((at.Sub(w.start)+quantum-1)/quantum))
 }
 
-// noLaterThan sees to it that the transaction is woken by then, earlier perhaps: it
-// is moved only if it would be woken later.
-func (w *deadlines) noLaterThan(t *transaction, at time.Time) {
-	tick := w.tick(at)
+// noLaterThan sees to it that the transaction is woken by the tick, earlier perhaps:
+// it is moved only if it would be woken later.
+func (w *deadlines) noLaterThan(t *transaction, tick int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if t.due.tick != 0 {

@@ -82,8 +82,8 @@ func (d *DTM) logFailed() bool {
 // wakeBy sets until when the transaction may stay as it is: undecided, or decided
 // with a Commit that waits. Called with the transaction's mutex held.
 func (d *DTM) wakeBy(t *transaction, limit time.Time) {
-	t.limit = limit
-	d.deadlines.noLaterThan(t, limit)
+	t.limit = d.deadlines.tick(limit)
+	d.deadlines.noLaterThan(t, t.limit)
 }
 
 // timeUp is called by the wheel when the limit of a transaction may have passed.
@@ -95,9 +95,9 @@ func (d *DTM) timeUp(t *transaction) {
 	t.mu.Lock()
 	now := time.Now()
 	switch {
-	case t.finished.open:
+	case t.finished.open():
 		t.mu.Unlock()
-	case now.Before(t.limit):
+	case d.deadlines.tick(now) < t.limit:
 		d.deadlines.noLaterThan(t, t.limit)
 		t.mu.Unlock()
 	case t.settled:

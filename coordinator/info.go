@@ -90,11 +90,11 @@ func (t *transaction) info() Info {
 			Number: i, Participant: driven.endpoint.name, Vote: b.Vote, Outcome: b.Outcome, Hazard: b.Hazard,
 			Missing: missing, Attempts: driven.attempts,
 		}
-		if driven.lastErr != nil {
-			branch.LastError = driven.lastErr.Error()
-		}
-		if !b.Outcome.Valid() {
-			branch.NextRetry = driven.retryAt
+		if driven.trouble != nil {
+			branch.LastError = driven.trouble.err.Error()
+			if !b.Outcome.Valid() {
+				branch.NextRetry = driven.trouble.retryAt
+			}
 		}
 		info.Branches = append(info.Branches, branch)
 	}

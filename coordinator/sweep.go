@@ -108,7 +108,7 @@ func (d *DTM) tellOrphan(b participant.Branch, decision record.Decision, presume
 func (t *transaction) ended() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.finished.open
+	return t.finished.open()
 }
 
 // pause waits; false if the coordinator ends first.

@@ -29,7 +29,7 @@ type transaction struct {
 	// values are those of the context that asked for the decision, for the
 	// participants' calls.
 	values   context.Context
-	limit    time.Time    // what the transaction is woken for; see wakeBy
+	limit    int64        // the tick for which the transaction is woken; see wakeBy
 	prepare  *callContext // of the calls of Prepare
 	asked    []call       // those calls
 	decided  latch        // the decision holds, or the log failed
@@ -51,16 +51,19 @@ type branch struct {
 	endpoint *endpoint
 	data     []byte
 	attempts int
-	lastErr  error
-	retryAt  time.Time
+	trouble  *trouble // nil if its last call succeeded
+}
+
+// trouble is what the last call of a branch returned, and when it is made again; zero
+// for never.
+type trouble struct {
+	err     error
+	retryAt time.Time
 }
 
 // latch is a channel that is made when somebody waits for it and closed at most
 // once. Guarded by the transaction's mutex.
-type latch struct {
-	ch   chan struct{}
-	open bool
-}
+type latch struct{ ch chan struct{} }
 
 var opened = func() chan struct{} {
 	ch := make(chan struct{})
@@ -70,9 +73,6 @@ var opened = func() chan struct{} {
 
 // wait returns a channel that is closed when the latch opens.
 func (l *latch) wait() <-chan struct{} {
-	if l.open {
-		return opened
-	}
 	if l.ch == nil {
 		l.ch = make(chan struct{})
 	}
@@ -80,11 +80,13 @@ func (l *latch) wait() <-chan struct{} {
 }
 
 func (l *latch) release() {
-	if !l.open && l.ch != nil {
+	if l.ch != nil && l.ch != opened {
 		close(l.ch)
 	}
-	l.open = true
+	l.ch = opened
 }
+
+func (l *latch) open() bool { return l.ch == opened }
 
 func (t *transaction) waitDecided() <-chan struct{} {
 	t.mu.Lock()
