@@ -104,7 +104,9 @@ func TestPrepareThatComesTooLateIsNotQueued(t *testing.T) {
 		require.NoError(t, d.Enlist(t.Context(), id, yes("a")))
 		tx, e := d.table.get(id), d.endpoint("a")
 		require.NoError(t, d.Rollback(t.Context(), id))
+		tx.mu.Lock()
 		ctx := d.prepareContext(tx, &callContext{})
+		tx.mu.Unlock()
 		require.ErrorIs(t, ctx.Err(), context.Canceled)
 		e.mu.Lock()
 		e.inFlight = d.config.MaxInFlight // no place

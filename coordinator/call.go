@@ -57,7 +57,7 @@ func (e *endpoint) callPrepare(c *call) (vote participant.Vote, err error) {
 	if err := c.ctx.Err(); err != nil {
 		return 0, fmt.Errorf("not asked to prepare: %w", err) // it waited too long in the queue
 	}
-	b, start := e.d.branch(c.t, c.number), time.Now()
+	b, start := e.d.branch(c.t, c.number), e.d.config.Trace.start()
 	err = guard(func() (err error) {
 		vote, err = c.participant.Prepare(c.ctx, b)
 		return err

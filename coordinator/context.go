@@ -37,6 +37,14 @@ func (c *callContext) cancel() {
 	}
 }
 
+// cancelled reports whether cancel was called or the coordinator has ended. Unlike Err
+// it does not ask for the time.
+func (c *callContext) cancelled() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ended || c.parent.Err() != nil
+}
+
 // Deadline implements context.Context.
 func (c *callContext) Deadline() (time.Time, bool) { return c.deadline, true }
 

@@ -242,12 +242,12 @@ func (d *DTM) endpointOf(t *transaction, number int) *endpoint {
 
 // askAll queues the transaction's calls of Prepare.
 func (d *DTM) askAll(t *transaction, branches []int) {
-	calls := d.calls(t, protocol.EffectPrepare, branches)
+	t.mu.Lock()
+	calls := t.calls(protocol.EffectPrepare, branches)
 	ctx := d.prepareContext(t, &calls[0].own)
 	for i := range calls {
 		calls[i].ctx = ctx
 	}
-	t.mu.Lock()
 	t.asked = calls
 	t.mu.Unlock()
 	for i := range calls {
@@ -257,17 +257,19 @@ func (d *DTM) askAll(t *transaction, branches []int) {
 
 // tellAll queues the calls that tell these branches what verb says.
 func (d *DTM) tellAll(t *transaction, verb protocol.EffectKind, branches []int, presumed bool) {
-	calls := d.calls(t, verb, branches)
+	t.mu.Lock()
+	calls := t.calls(verb, branches)
+	t.mu.Unlock()
 	for i := range calls {
 		calls[i].presumed = presumed
 		calls[i].endpoint.tell(&calls[i])
 	}
 }
 
-func (d *DTM) calls(t *transaction, verb protocol.EffectKind, branches []int) []call {
+// calls returns new calls to these branches. Called with the transaction's mutex
+// held.
+func (t *transaction) calls(verb protocol.EffectKind, branches []int) []call {
 	calls := make([]call, len(branches))
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	for i, number := range branches {
 		calls[i] = call{t: t, number: number, verb: verb, endpoint: t.branches[number].endpoint}
 	}
@@ -289,25 +291,23 @@ func (d *DTM) cancelPrepares(t *transaction) {
 	}
 }
 
-// prepareContext is the context of all the transaction's calls of Prepare: one
+// prepareContext makes ctx the context of all the transaction's calls of Prepare: one
 // deadline for the phase. When it passes the machine hears of it even if a
 // participant ignores its context. It has ended already if the votes don't matter
-// any more.
+// any more. Called with the transaction's mutex held.
 func (d *DTM) prepareContext(t *transaction, ctx *callContext) *callContext {
 	deadline := time.Now().Add(d.config.CallTimeout)
 	if t.deadline.Before(deadline) {
 		deadline = t.deadline
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	ctx.init(d, t.values, deadline)
 	t.prepare = ctx
 	if t.machine.Phase() == protocol.Preparing {
 		d.wakeBy(t, deadline)
 	} else {
-		t.prepare.cancel()
+		ctx.cancel()
 	}
-	return t.prepare
+	return ctx
 }
 
 func (d *DTM) finish(t *transaction, outcome participant.Outcome) {

@@ -48,7 +48,7 @@ type endpoint struct {
 // prepare queues a call of Prepare.
 func (e *endpoint) prepare(c *call) {
 	e.mu.Lock()
-	wanted := c.ctx.Err() == nil
+	wanted := !c.ctx.cancelled()
 	if wanted && e.free() {
 		e.start(c)
 	} else if wanted {
@@ -279,10 +279,8 @@ func (e *endpoint) giveUpPlace(c *call, answered, failed, again bool) {
 	}
 	switch {
 	case answered:
-		if now := time.Now(); e.down() && !now.Before(e.wakeAt) {
-			e.wakeRetries(now)
-			e.wakeAt = now.Add(e.d.backoff(e.wakes))
-			e.wakes++
+		if e.down() {
+			e.cameBack(time.Now())
 		}
 		e.failures = 0
 	case failed:
@@ -295,11 +293,15 @@ func (e *endpoint) giveUpPlace(c *call, answered, failed, again bool) {
 	e.pump()
 }
 
-// wakeRetries lets what waits for a participant that answers again go at once,
-// but for branches that it does not know (R7). It does so ever more rarely while
-// some of them keep failing: else every good answer in between would undo their
-// pauses (R6).
-func (e *endpoint) wakeRetries(now time.Time) {
+// cameBack lets what waits for a participant that answers again go at once, but for
+// branches that it does not know (R7). It does so ever more rarely while some of
+// them keep failing: else every good answer in between would undo their pauses (R6).
+func (e *endpoint) cameBack(now time.Time) {
+	if now.Before(e.wakeAt) {
+		return
+	}
+	e.wakeAt = now.Add(e.d.backoff(e.wakes))
+	e.wakes++
 	for _, c := range e.retries {
 		if !c.hazard {
 			c.retryAt = now

@@ -49,6 +49,14 @@ func (t *Trace) enlisted(b participant.Branch) {
 	}
 }
 
+// start returns the time if somebody wants to know how long a vote takes.
+func (t *Trace) start() (now time.Time) {
+	if t.Voted != nil {
+		now = time.Now()
+	}
+	return now
+}
+
 func (t *Trace) voted(b participant.Branch, vote participant.Vote, err error, start time.Time) {
 	if t.Voted != nil {
 		t.Voted(b, vote, err, time.Since(start))

@@ -20,7 +20,7 @@ const (
 )
 
 // usualFrames is room for the records of a transaction with a few branches.
-const usualFrames = 192
+const usualFrames = 240
 
 // segments is the log's plain state: which segments there are and what they are
 // needed for. It knows no goroutine and no clock. For each append it goes through
