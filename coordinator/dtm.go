@@ -33,7 +33,7 @@ type DTM struct {
 	forced      appends // whose results are waited for
 	completions appends // lazy ones
 	deadlines   deadlines
-	underway    underway
+	underway    tally // calls of participants and appends of which something is to come
 	recovering  recovering
 	open        atomic.Int64 // undecided transactions of this coordinator
 	safeMode    atomic.Pointer[string]
@@ -45,9 +45,8 @@ type DTM struct {
 	// them, and then stops the pool.
 	pool       pool
 	stopPool   sync.Once
-	goroutines sync.WaitGroup
-	lifeMu     sync.RWMutex
-	closing    bool
+	goroutines tally
+	closing    atomic.Bool
 	halted     atomic.Bool // nothing more is sent
 	failed     chan struct{}
 }
@@ -55,16 +54,15 @@ type DTM struct {
 // enter counts the caller among the goroutines that Close waits for; false once
 // that has begun. Every true is followed by one leave.
 func (d *DTM) enter() bool {
-	d.lifeMu.RLock()
-	defer d.lifeMu.RUnlock()
-	if d.closing {
+	d.goroutines.add() // first: who closes sees it, or is seen
+	if d.closing.Load() {
+		d.goroutines.done()
 		return false
 	}
-	d.goroutines.Add(1)
 	return true
 }
 
-func (d *DTM) leave() { d.goroutines.Done() }
+func (d *DTM) leave() { d.goroutines.done() }
 
 // stopped reports whether the coordinator must not send anything any more: it
 // ends, or its log has failed (R5).
@@ -156,9 +154,7 @@ func (d *DTM) Err() error {
 	if err := d.log.Err(); err != nil {
 		return refusedForLog(err)
 	}
-	d.lifeMu.RLock()
-	defer d.lifeMu.RUnlock()
-	if d.closing {
+	if d.closing.Load() {
 		return ErrClosed
 	}
 	return nil

@@ -220,7 +220,7 @@ func (e *endpoint) start(c *call) {
 		e.telling++
 	}
 	c.participant = e.registered
-	e.d.goroutines.Add(1)
+	e.d.goroutines.add()
 	e.d.pool.start(c)
 }
 

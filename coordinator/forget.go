@@ -27,7 +27,7 @@ func (e *endpoint) forget(b participant.Branch) {
 		return
 	}
 	e.forgetting = true
-	e.d.goroutines.Add(1)
+	e.d.goroutines.add()
 	go e.forgetAll(e.registered.Forgetter)
 }
 
@@ -36,7 +36,7 @@ func (e *endpoint) forget(b participant.Branch) {
 const maxUnforgotten = 10_000
 
 func (e *endpoint) forgetAll(f participant.Forgetter) {
-	defer e.d.goroutines.Done()
+	defer e.d.goroutines.done()
 	ended := false
 	defer func() {
 		if !ended { // the participant ended the goroutine

@@ -50,7 +50,7 @@ func Open(ctx context.Context, config Config) (*DTM, error) {
 	d.ctx, d.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	d.inherit(inherited)
 	plan := d.planRecovery(inherited)
-	d.goroutines.Add(1)
+	d.goroutines.add()
 	go d.watchLog()
 	d.recover(plan)
 	return d, nil
@@ -113,7 +113,7 @@ func (d *DTM) forgotten(ids []participant.TxID) {
 
 // watchLog halts the coordinator when its log fails: nothing more is sent (R5).
 func (d *DTM) watchLog() {
-	defer d.goroutines.Done()
+	defer d.goroutines.done()
 	select {
 	case <-d.log.Failed():
 	case <-d.ctx.Done():
@@ -146,22 +146,18 @@ func (d *DTM) watchLog() {
 // then. It may be called again, to wait on, and concurrently. An error also says
 // that the log had failed.
 func (d *DTM) Close(ctx context.Context) error {
-	d.lifeMu.Lock()
-	if !d.closing {
-		d.closing = true
-		d.goroutines.Add(1)
+	d.goroutines.add() // before closing is seen: there is no moment at which nobody is at work
+	if d.closing.CompareAndSwap(false, true) {
 		go d.shutDown(ctx)
+	} else {
+		d.goroutines.done()
 	}
-	d.lifeMu.Unlock()
-	ended := make(chan struct{})
-	go func() {
-		d.goroutines.Wait()
-		close(ended)
-	}()
-	select {
-	case <-ended:
-	case <-ctx.Done():
-		return fmt.Errorf("close coordinator: participants or the log are still being waited for: %w", context.Cause(ctx))
+	for zero := d.goroutines.zero(); zero != nil; zero = d.goroutines.zero() {
+		select {
+		case <-zero:
+		case <-ctx.Done():
+			return fmt.Errorf("close coordinator: participants or the log are still being waited for: %w", context.Cause(ctx))
+		}
 	}
 	d.stopPool.Do(d.pool.stop)
 	if err := d.log.Close(ctx); err != nil {
@@ -171,7 +167,7 @@ func (d *DTM) Close(ctx context.Context) error {
 }
 
 func (d *DTM) shutDown(ctx context.Context) {
-	defer d.goroutines.Done()
+	defer d.goroutines.done()
 	stop := context.AfterFunc(ctx, d.halt)
 	defer stop()
 	d.rollBackUndecided()

@@ -175,16 +175,16 @@ func (d *DTM) recover(plan recovery.Plan) {
 			zap.Int("told_again", len(plan.Resend)), zap.Int("rolled_back", len(plan.RollBack)), zap.Int("asked", len(plan.Ask)))
 	}
 	free := d.holdForLists(plan)
-	d.goroutines.Add(1)
+	d.goroutines.add()
 	go func() {
-		defer d.goroutines.Done()
+		defer d.goroutines.done()
 		for _, s := range plan.Resend { // R10: a logged decision may go at once
 			d.resume(d.table.get(s.Tx))
 		}
 		d.inParallel(free, d.resume)
 	}()
 	for _, p := range d.registry.All() {
-		d.goroutines.Add(1)
+		d.goroutines.add()
 		go d.serveParticipant(d.endpoint(p.Name()), p, d.recovering.firstListed)
 	}
 }
@@ -227,7 +227,7 @@ func (d *DTM) resume(t *transaction) { d.drive(t, protocol.Resumed()) }
 // its own goroutine for it: one whose list hangs delays no other (R6). If it can be
 // listed, firstListed is called when that was done once.
 func (d *DTM) serveParticipant(e *endpoint, p *participant.Registered, firstListed func()) {
-	defer d.goroutines.Done()
+	defer d.goroutines.done()
 	if !d.awaitList(e, p) || p.Lister == nil {
 		return
 	}

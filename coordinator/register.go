@@ -36,7 +36,7 @@ func (d *DTM) register(p participant.Participant) (*participant.Registered, erro
 	if added {
 		e := d.endpoint(registered.Name())
 		e.attach(registered)
-		d.goroutines.Add(1)
+		d.goroutines.add()
 		go d.serveParticipant(e, registered, func() {})
 	}
 	return registered, nil

@@ -142,9 +142,9 @@ func (d *DTM) Orphans(ctx context.Context) ([]recovery.Orphan, error) {
 	waiting := make(map[string]bool, len(participants))
 	for _, p := range participants {
 		waiting[p.Name()] = true
-		d.goroutines.Add(1)
+		d.goroutines.add()
 		go func() {
-			defer d.goroutines.Done()
+			defer d.goroutines.done()
 			orphans, err := d.findOrphans(ctx, p)
 			results <- result{p.Name(), orphans, err}
 		}()
