@@ -13,7 +13,6 @@ import (
 func benchCommand() *cobra.Command {
 	var options bench.Options
 	var output string
-	var quick bool
 	command := &cobra.Command{
 		Use:   "bench",
 		Short: "measure Assent against plain bbolt on this machine's disk",
@@ -33,10 +32,10 @@ written the obvious way, one db.Update each.`,
 			if options.Rounds < 1 || options.Slice <= 0 {
 				return usageError{fmt.Errorf("--rounds %d and --slice %s must be positive", options.Rounds, options.Slice)}
 			}
-			if quick && (command.Flags().Changed("rounds") || command.Flags().Changed("slice")) {
+			if options.Quick && (command.Flags().Changed("rounds") || command.Flags().Changed("slice")) {
 				return usageError{errors.New("--quick sets --rounds and --slice: give either")}
 			}
-			if quick {
+			if options.Quick {
 				options.Rounds, options.Slice = 3, 200*time.Millisecond
 			}
 			options.Progress = func(what string) { fmt.Fprintf(command.ErrOrStderr(), "measuring %s\n", what) }
@@ -54,7 +53,7 @@ written the obvious way, one db.Update each.`,
 	flags.StringVar(&options.Dir, "dir", "", "directory on the disk to measure (default: that for temporary files)")
 	flags.IntVar(&options.Rounds, "rounds", 7, "slices that each figure is the median of")
 	flags.DurationVar(&options.Slice, "slice", 400*time.Millisecond, "how long a slice is")
-	flags.BoolVar(&quick, "quick", false, "fewer and shorter slices: about 10 seconds")
+	flags.BoolVar(&options.Quick, "quick", false, "fewer and shorter slices: about 10 seconds")
 	flags.StringVarP(&output, "output", "o", "table", "table or json")
 	return command
 }

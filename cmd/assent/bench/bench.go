@@ -18,6 +18,9 @@ type Options struct {
 	// one takes.
 	Rounds int
 	Slice  time.Duration
+	// Quick asks for smaller sets where a figure needs many transactions: all
+	// figures together in less than a minute.
+	Quick bool
 	// Progress is told what is being measured; may be nil.
 	Progress func(what string)
 }
