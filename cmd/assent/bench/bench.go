@@ -1,3 +1,6 @@
+// Package bench measures Assent on the machine it runs on. Speed depends on the
+// disk, and a shared machine's disk changes from minute to minute: so what matters
+// is a ratio to something measured in the same rounds, side by side.
 package bench
 
 import (
@@ -5,15 +8,21 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 )
 
-// Options say how long to measure.
+// Options say what to measure, where, and how long.
 type Options struct {
 	// Dir is where the logs are made, in a directory of their own that is removed
 	// afterwards; "" for the system's directory for temporary files. It decides
 	// which disk is measured.
 	Dir string
+	// Only has the beginnings of the names of the figures that are wanted; none for
+	// all.
+	Only []string
+	// Clients asks for what WritePlot draws as well: it takes as long again.
+	Clients bool
 	// Rounds is the number of slices each figure is the median of, Slice how long
 	// one takes.
 	Rounds int
@@ -23,94 +32,140 @@ type Options struct {
 	Quick bool
 	// Progress is told what is being measured; may be nil.
 	Progress func(what string)
+
+	// idle is how many transactions tx.idle_bytes holds open; 0 for as many as its
+	// aim was set for.
+	idle int
 }
 
-// Run measures all figures.
-func Run(ctx context.Context, o Options) (figures []Figure, err error) {
-	if o.Progress == nil {
-		o.Progress = func(string) {}
+// BadOption says that an option can't be followed: nothing was measured.
+type BadOption struct{ error }
+
+func (e BadOption) Unwrap() error { return e.error }
+
+// Report is what Run measured.
+type Report struct {
+	Machine Machine  `json:"machine"`
+	Figures []Figure `json:"figures"`
+	// Clients is empty unless Options.Clients asked for it.
+	Clients []Point `json:"clients,omitempty"`
+}
+
+// area is a part of the measurement that can be run alone.
+type area struct {
+	name string
+	// figures are the names of what it measures, in the order of the table.
+	figures []string
+	// measure may use dir as it likes; it is removed afterwards.
+	measure func(ctx context.Context, o Options, dir string) ([]Figure, error)
+	// about says how long that takes, roughly.
+	about func(Options) time.Duration
+}
+
+// areas is every area, in the order of the table.
+var areas = []area{
+	{"disk", []string{"disk.floor", "log.commit", "log.commit_floors"}, measureDisk, perRound(2)},
+	{"tx", []string{
+		"tx.p50.c1", "tx.rate.c1", "tx.rate.c64", "tx.rate.c1024", "tx.p50_commits.c1",
+		"tx.update_ratio.c64", "tx.update_ratio.c1024", "tx.cpu_us.c1024",
+		"tx.alloc_bytes.c1024", "tx.allocs.c1024", "tx.fdatasyncs.c1", "tx.fdatasyncs.c1024",
+	}, measureTx, perRound(5)},
+	{"idle", []string{"tx.idle_bytes"}, measureIdle, func(o Options) time.Duration {
+		return time.Duration(o.idleTransactions()) * 20 * time.Microsecond
+	}},
+}
+
+// perRound is the time that so many slices in each round take.
+func perRound(n int) func(Options) time.Duration {
+	return func(o Options) time.Duration { return time.Duration(n*o.Rounds) * o.Slice }
+}
+
+// Run measures what the options ask for. An error is a BadOption where nothing was
+// begun. Whatever happens, nothing of it stays in Options.Dir.
+func Run(ctx context.Context, o Options) (report Report, err error) {
+	chosen, err := choose(o)
+	if err != nil {
+		return Report{}, BadOption{err}
+	}
+	if report.Machine, err = Describe(o.Dir); err != nil {
+		return Report{}, err
+	}
+	if o.Clients {
+		chosen = append(chosen, area{name: "clients", about: aboutClients, measure: func(ctx context.Context, o Options, dir string) ([]Figure, error) {
+			report.Clients, err = measureClients(ctx, o, dir)
+			return nil, err
+		}})
 	}
 	dir, err := os.MkdirTemp(o.Dir, "assent-bench-")
 	if err != nil {
-		return nil, fmt.Errorf("make a directory for the logs: %w", err)
+		return Report{}, BadOption{fmt.Errorf("--dir: make a directory for the logs: %w", err)}
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	a, err := openAssent(ctx, dir)
-	if err != nil {
-		return nil, fmt.Errorf("bench: %w", err)
+	began := time.Now()
+	for i, a := range chosen {
+		figures, err := a.run(ctx, o.timed(chosen[i:], began), dir)
+		if err != nil {
+			return Report{}, fmt.Errorf("measure %s: %w", a.name, err)
+		}
+		for _, f := range figures {
+			if o.wants(f.Name) {
+				report.Figures = append(report.Figures, f)
+			}
+		}
 	}
-	defer func() { err = errors.Join(err, a.close(context.WithoutCancel(ctx))) }()
-	p, err := openPlain(dir)
-	if err != nil {
-		return nil, fmt.Errorf("bench: %w", err)
-	}
-	defer func() { err = errors.Join(err, p.close()) }()
-	return measure(ctx, o, a, p)
+	return report, nil
 }
 
-func measure(ctx context.Context, o Options, a *assent, p *plain) ([]Figure, error) {
-	lone, err := loneClient(ctx, o, a, p)
+// choose returns the areas that measure a figure that is wanted.
+func choose(o Options) (chosen []area, err error) {
+	if o.Rounds < 1 || o.Slice <= 0 {
+		return nil, fmt.Errorf("--rounds %d and --slice %s must be positive", o.Rounds, o.Slice)
+	}
+	known := map[string]bool{}
+	for _, a := range areas {
+		wanted := false
+		for _, figure := range a.figures {
+			wanted = wanted || o.wants(figure)
+			for _, beginning := range o.Only {
+				known[beginning] = known[beginning] || strings.HasPrefix(figure, beginning)
+			}
+		}
+		if wanted {
+			chosen = append(chosen, a)
+		}
+	}
+	for _, beginning := range o.Only {
+		if !known[beginning] {
+			return nil, fmt.Errorf("--only %q: no figure's name begins so; there are %s", beginning, strings.Join(Names(), ", "))
+		}
+	}
+	return chosen, nil
+}
+
+// Names returns the names of all figures, in the order of the table.
+func Names() (names []string) {
+	for _, a := range areas {
+		names = append(names, a.figures...)
+	}
+	return names
+}
+
+func (o Options) wants(figure string) bool {
+	for _, beginning := range o.Only {
+		if strings.HasPrefix(figure, beginning) {
+			return true
+		}
+	}
+	return len(o.Only) == 0
+}
+
+// run gives the area a directory of its own: what an earlier one left on the disk is
+// gone when the next begins.
+func (a area) run(ctx context.Context, o Options, parent string) (figures []Figure, err error) {
+	dir, err := os.MkdirTemp(parent, a.name+"-")
 	if err != nil {
-		return nil, fmt.Errorf("measure one client: %w", err)
+		return nil, fmt.Errorf("make a directory for its logs: %w", err)
 	}
-	figures := lone
-	for _, at := range []struct {
-		clients int
-		aim     float64
-	}{{64, 30}, {1024, 100}} {
-		f, err := manyClients(ctx, o, a, p, at.clients, at.aim)
-		if err != nil {
-			return nil, fmt.Errorf("measure %d clients: %w", at.clients, err)
-		}
-		figures = append(figures, f...)
-	}
-	return figures, nil
-}
-
-// loneClient compares a transaction with a single commit of bbolt.
-func loneClient(ctx context.Context, o Options, a *assent, p *plain) ([]Figure, error) {
-	var commits, latencies []time.Duration
-	var ratios, rates []float64
-	for i := range o.Rounds {
-		o.Progress(fmt.Sprintf("1 client, round %d of %d", i+1, o.Rounds))
-		commit, err := load(ctx, 1, o.Slice, p.record)
-		if err != nil {
-			return nil, err
-		}
-		tx, err := load(ctx, 1, o.Slice, a.transaction)
-		if err != nil {
-			return nil, err
-		}
-		commits, latencies = append(commits, commit.p50), append(latencies, tx.p50)
-		ratios, rates = append(ratios, float64(tx.p50)/float64(commit.p50)), append(rates, tx.perSecond)
-	}
-	return []Figure{
-		told("log.commit", float64(median(commits).Microseconds()), "us", "one bbolt commit, two fdatasyncs"),
-		told("tx.p50.c1", float64(median(latencies).Microseconds()), "us", "begin to commit, 2 participants, 1 client"),
-		told("tx.rate.c1", median(rates), "tx/s", "transactions per second, 1 client"),
-		atMost("tx.p50_commits.c1", median(ratios), "commits", 2.3, "the same in bbolt commits"),
-	}, nil
-}
-
-// manyClients compares throughput with one Update for each record.
-func manyClients(ctx context.Context, o Options, a *assent, p *plain, clients int, aim float64) ([]Figure, error) {
-	var ratios, rates []float64
-	for i := range o.Rounds {
-		o.Progress(fmt.Sprintf("%d clients, round %d of %d", clients, i+1, o.Rounds))
-		tx, err := load(ctx, clients, o.Slice, a.transaction)
-		if err != nil {
-			return nil, err
-		}
-		// Clients of the other side only wait for each other; one of them does as
-		// much in the slice, without a queue to run down at its end.
-		update, err := load(ctx, 1, o.Slice, p.transaction)
-		if err != nil {
-			return nil, err
-		}
-		ratios, rates = append(ratios, tx.perSecond/update.perSecond), append(rates, tx.perSecond)
-	}
-	return []Figure{
-		told(fmt.Sprintf("tx.rate.c%d", clients), median(rates), "tx/s", fmt.Sprintf("transactions per second, %d clients", clients)),
-		atLeast(fmt.Sprintf("tx.update_ratio.c%d", clients), median(ratios), "times", aim, "the same to one db.Update for each of 5 records"),
-	}, nil
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	return a.measure(ctx, o, dir)
 }
