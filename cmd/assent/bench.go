@@ -73,6 +73,13 @@ func runBench(command *cobra.Command, flags benchFlags) (err error) {
 		return usageError{fmt.Errorf("--plot: %w", err)}
 	}
 	defer func() { err = errors.Join(err, draw.close()) }()
+	machine, err := bench.Describe(flags.Dir)
+	if err != nil {
+		return usageError{err}
+	}
+	if machine.InMemory() {
+		fmt.Fprintf(command.ErrOrStderr(), "warning: no disk is measured: %s makes nothing durable; give a --dir on a disk\n", machine.FileSystem)
+	}
 	line := bench.NewLine(command.ErrOrStderr(), terminal(os.Stderr) != nil)
 	flags.Progress, flags.Clients = line.Show, flags.plot != ""
 	report, err := bench.Run(command.Context(), flags.Options)
@@ -83,9 +90,6 @@ func runBench(command *cobra.Command, flags benchFlags) (err error) {
 	}
 	if err != nil {
 		return err
-	}
-	if report.Machine.InMemory() {
-		fmt.Fprintf(command.ErrOrStderr(), "warning: %s has no disk under it, and its fdatasync does nothing: give a --dir on a disk\n", report.Machine.FileSystem)
 	}
 	return errors.Join(write(command.OutOrStdout(), report), draw.write(report))
 }

@@ -92,7 +92,7 @@ func Run(ctx context.Context, o Options) (report Report, err error) {
 	}
 	if o.Clients {
 		chosen = append(chosen, area{name: "clients", about: aboutClients, measure: func(ctx context.Context, o Options, dir string) ([]Figure, error) {
-			report.Clients, err = measureClients(ctx, o, dir)
+			report.Clients, err = measureClients(ctx, o, dir, clientCounts)
 			return nil, err
 		}})
 	}

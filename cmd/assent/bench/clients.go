@@ -25,7 +25,8 @@ type Curve struct {
 	P99Micros float64 `json:"p99_us"`
 }
 
-func measureClients(ctx context.Context, o Options, dir string) (points []Point, err error) {
+// measureClients takes both sides in turns, at each of the numbers of clients.
+func measureClients(ctx context.Context, o Options, dir string, counts []int) (points []Point, err error) {
 	a, err := openAssent(ctx, dir)
 	if err != nil {
 		return nil, err
@@ -36,9 +37,9 @@ func measureClients(ctx context.Context, o Options, dir string) (points []Point,
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, p.close()) }()
-	ours, theirs := make([][]round, len(clientCounts)), make([][]round, len(clientCounts))
+	ours, theirs := make([][]round, len(counts)), make([][]round, len(counts))
 	for i := range o.Rounds {
-		for at, clients := range clientCounts {
+		for at, clients := range counts {
 			o.Progress(fmt.Sprintf("round %d of %d, %d clients", i+1, o.Rounds, clients))
 			r, err := load(ctx, clients, o.Slice, a.transaction)
 			if err != nil {
@@ -51,7 +52,7 @@ func measureClients(ctx context.Context, o Options, dir string) (points []Point,
 			theirs[at] = append(theirs[at], r)
 		}
 	}
-	for at, clients := range clientCounts {
+	for at, clients := range counts {
 		points = append(points, Point{clients, curve(ours[at]), curve(theirs[at])})
 	}
 	return points, nil

@@ -10,9 +10,9 @@ import (
 
 // round is what a number of clients got done in a slice of time.
 type round struct {
-	count     int // operations
-	perSecond float64
-	p50, p99  time.Duration
+	transactions int // or whatever was repeated
+	perSecond    float64
+	p50, p99     time.Duration
 	// What one operation took of the process, the clients' own work included:
 	// processor time of user and system, and what was allocated on the heap.
 	cpu                time.Duration
@@ -37,7 +37,7 @@ func load(ctx context.Context, clients int, slice time.Duration, do func(context
 	for i := range clients {
 		wg.Go(func() {
 			var err error
-			if took[i], err = repeat(ctx, start, slice, took[i], do); err != nil {
+			if took[i], err = runClient(ctx, start, slice, took[i], do); err != nil {
 				cancel(err)
 			}
 		})
@@ -54,27 +54,26 @@ func load(ctx context.Context, clients int, slice time.Duration, do func(context
 	}
 	n := float64(len(all))
 	return round{
-		count: len(all), perSecond: n / elapsed.Seconds(), p50: median(all), p99: percentile(all, 99),
+		transactions: len(all), perSecond: n / elapsed.Seconds(), p50: median(all), p99: percentile(all, 99),
 		cpu:        time.Duration(float64(spent.cpu) / n),
 		allocBytes: float64(spent.allocBytes) / n, allocs: float64(spent.allocs) / n,
 	}, nil
 }
 
-// repeat is one client. It reads the clock once for each operation, and keeps its
+// runClient is one client. It reads the clock once for each operation, and keeps its
 // list to itself: the lists of all lie side by side in memory.
-func repeat(ctx context.Context, start time.Time, slice time.Duration, took []time.Duration, do func(context.Context) error) ([]time.Duration, error) {
-	for begin := time.Now(); ; {
+func runClient(ctx context.Context, start time.Time, slice time.Duration, took []time.Duration, do func(context.Context) error) ([]time.Duration, error) {
+	begin := time.Now()
+	// Once at least, however late the client came to run.
+	for ended := false; !ended; {
 		if err := do(ctx); err != nil {
 			return took, err
 		}
 		end := time.Now()
 		took = append(took, end.Sub(begin))
-		// Once at least, however late the client came to run.
-		if end.Sub(start) >= slice || ctx.Err() != nil {
-			return took, nil
-		}
-		begin = end
+		begin, ended = end, end.Sub(start) >= slice || ctx.Err() != nil
 	}
+	return took, nil
 }
 
 // usage is what the process has taken since it began.

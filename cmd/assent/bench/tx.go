@@ -73,7 +73,7 @@ func (a *assent) slice(ctx context.Context, clients int, slice time.Duration) (t
 		return txSlice{}, err
 	}
 	after, err := a.fdatasyncs()
-	return txSlice{r, float64(after-before) / float64(r.count)}, err
+	return txSlice{r, float64(after-before) / float64(r.transactions)}, err
 }
 
 func txFigures(rounds []txRound) []Figure {

@@ -1,0 +1,57 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// kept is where the compiler can't see that nobody looks.
+var kept atomic.Pointer[[pageBytes]byte]
+
+func TestLoadCounts(t *testing.T) {
+	var calls atomic.Int64
+	r, err := load(t.Context(), 8, 20*time.Millisecond, func(context.Context) error {
+		calls.Add(1)
+		kept.Store(new([pageBytes]byte))
+		return nil
+	})
+	require.NoError(t, err)
+	require.EqualValues(t, calls.Load(), r.transactions)
+	require.Positive(t, r.perSecond)
+	require.Positive(t, r.p50)
+	require.GreaterOrEqual(t, r.p99, r.p50)
+	require.Positive(t, r.cpu)
+	require.GreaterOrEqual(t, r.allocBytes, float64(pageBytes))
+	require.GreaterOrEqual(t, r.allocs, 1.0)
+}
+
+func TestEveryClientDoesSomething(t *testing.T) {
+	r, err := load(t.Context(), 100, time.Nanosecond, func(context.Context) error { return nil })
+	require.NoError(t, err)
+	require.Equal(t, 100, r.transactions)
+}
+
+// What the clients themselves allocate is little beside a transaction's 4 KiB.
+func TestLoadIsCheap(t *testing.T) {
+	r, err := load(t.Context(), 16, 20*time.Millisecond, func(context.Context) error { return nil })
+	require.NoError(t, err)
+	n := float64(r.transactions)
+	require.Less(t, r.allocBytes*n, 64*n+(64<<10))
+}
+
+func TestLoadEndsWithTheFirstError(t *testing.T) {
+	var calls atomic.Int64
+	broken := errors.New("broken")
+	_, err := load(t.Context(), 8, time.Hour, func(context.Context) error {
+		if calls.Add(1) == 100 {
+			return broken
+		}
+		return nil
+	})
+	require.ErrorIs(t, err, broken)
+}
