@@ -44,6 +44,10 @@ fmt: ## format the Go files
 bench: ## run the benchmarks that match BENCH
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
+.PHONY: figures
+figures: ## measure, draw testdata/bench/clients.svg and print the table that README shows
+	@go run ./cmd/assent bench -o markdown --plot testdata/bench/clients.svg
+
 .PHONY: fuzz
 fuzz: ## fuzz every target for FUZZTIME
 	@.ci/fuzz $(FUZZTIME)

@@ -73,6 +73,9 @@ var notInProtocol = regexp.MustCompile(`^(context|math/rand|net|os|sync|time)(/|
 // Made for tests, so in no package that a program links.
 var testModules = []string{"github.com/stretchr/testify", "go.uber.org/goleak", "pgregory.net/rapid"}
 
+// Made for programs, so in no package that an embedder imports.
+var programModules = []string{"github.com/go-analyze/charts", "github.com/spf13/cobra"}
+
 var topLevel = []string{
 	"coordinator", "wal", "recovery", "participant", "cmd", "testdata",
 	"go.mod", "go.sum", "ARCHITECTURE.md", "README.md", "Makefile", "LICENSE",
@@ -158,6 +161,8 @@ func TestImportTable(t *testing.T) {
 				t.Errorf("%s imports %s: the machine is pure and deterministic", name, imported)
 			case !ours && slices.ContainsFunc(testModules, func(m string) bool { return strings.HasPrefix(imported, m) }):
 				t.Errorf("%s imports %s, which is for tests", name, imported)
+			case !ours && !strings.HasPrefix(name, "cmd/") && slices.ContainsFunc(programModules, func(m string) bool { return strings.HasPrefix(imported, m) }):
+				t.Errorf("%s imports %s, which is for programs", name, imported)
 			}
 		}
 	}

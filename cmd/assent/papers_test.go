@@ -14,6 +14,8 @@ import (
 	"unicode"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/assent-tm/assent/cmd/assent/bench"
 )
 
 // The papers name files, symbols and commands in `backticks`; each must exist. What
@@ -245,6 +247,21 @@ func (tr *tree) hasFile(name string) bool {
 		}
 	}
 	return false
+}
+
+// README shows figures that `assent bench` measures, and a picture that is there.
+func TestReadmeShowsFiguresThatExist(t *testing.T) {
+	readme := string(read(t, "README.md"))
+	rows := regexp.MustCompile(`(?m)^\| ([a-z]+\.[0-9a-z_.]+) \|`).FindAllStringSubmatch(readme, -1)
+	require.NotEmpty(t, rows)
+	for _, row := range rows {
+		require.Contains(t, bench.Names(), row[1])
+	}
+	pictures := regexp.MustCompile(`!\[[^]]+\]\(([^)]+)\)`).FindAllStringSubmatch(readme, -1)
+	require.NotEmpty(t, pictures)
+	for _, picture := range pictures {
+		require.NotEmpty(t, read(t, picture[1]))
+	}
 }
 
 // The check itself: what it accepts, and what it finds.

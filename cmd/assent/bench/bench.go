@@ -71,7 +71,7 @@ var areas = []area{
 		"tx.alloc_bytes.c1024", "tx.allocs.c1024", "tx.fdatasyncs.c1", "tx.fdatasyncs.c1024",
 	}, measureTx, perRound(5)},
 	{"idle", []string{"tx.idle_bytes"}, measureIdle, func(o Options) time.Duration {
-		return time.Duration(o.idleTransactions()) * 20 * time.Microsecond
+		return time.Duration(o.idleTransactions()) * 25 * time.Microsecond
 	}},
 }
 

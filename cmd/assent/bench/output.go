@@ -35,9 +35,7 @@ func WriteTable(w io.Writer, r Report) error {
 func WriteMarkdown(w io.Writer, r Report) error {
 	fmt.Fprintf(w, "%s.\n\n| figure | value | unit | aim | met | what |\n|---|---|---|---|---|---|\n", r.Machine)
 	for _, f := range r.Figures {
-		cells := f.cells()
-		cells[0] = "`" + cells[0] + "`"
-		fmt.Fprintf(w, "| %s |\n", strings.Join(cells, " | "))
+		fmt.Fprintf(w, "| %s |\n", strings.Join(f.cells(), " | "))
 	}
 	_, err := fmt.Fprintf(w, "\n%s.\n", r.aims())
 	return err

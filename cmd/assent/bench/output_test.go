@@ -40,7 +40,7 @@ func TestMarkdown(t *testing.T) {
 
 | figure | value | unit | aim | met | what |
 |---|---|---|---|---|---|
-| `+"`tx.fdatasyncs.c1`"+` | 4 |  | = 4 | yes | two commits |
+| tx.fdatasyncs.c1 | 4 |  | = 4 | yes | two commits |
 
 1 of 1 aims met.
 `, out.String())
