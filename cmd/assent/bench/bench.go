@@ -63,17 +63,7 @@ type area struct {
 }
 
 // areas is every area, in the order of the table.
-var areas = []area{
-	{"disk", []string{"disk.floor", "log.commit", "log.commit_floors"}, measureDisk, perRound(2)},
-	{"tx", []string{
-		"tx.p50.c1", "tx.rate.c1", "tx.rate.c64", "tx.rate.c1024", "tx.p50_commits.c1",
-		"tx.update_ratio.c64", "tx.update_ratio.c1024", "tx.cpu_us.c1024",
-		"tx.alloc_bytes.c1024", "tx.allocs.c1024", "tx.fdatasyncs.c1", "tx.fdatasyncs.c1024",
-	}, measureTx, perRound(5)},
-	{"idle", []string{"tx.idle_bytes"}, measureIdle, func(o Options) time.Duration {
-		return time.Duration(o.idleTransactions()) * 25 * time.Microsecond
-	}},
-}
+var areas = []area{diskArea, txArea, idleArea}
 
 // perRound is the time that so many slices in each round take.
 func perRound(n int) func(Options) time.Duration {

@@ -9,6 +9,12 @@ import (
 	"time"
 )
 
+var diskArea = area{
+	name:    "disk",
+	figures: []string{"disk.floor", "log.commit", "log.commit_floors"},
+	measure: measureDisk, about: perRound(2),
+}
+
 // measureDisk measures what no log can go below: one write of a page that the disk
 // has, and one commit of bbolt.
 func measureDisk(ctx context.Context, o Options, dir string) (figures []Figure, err error) {

@@ -14,6 +14,7 @@ func TestAimsAreJudged(t *testing.T) {
 	require.False(t, *atLeast("a", 29, "", 30, "").Met)
 	require.True(t, *exactly("a", 4, "", 4, "").Met)
 	require.False(t, *exactly("a", 4.001, "", 4, "").Met)
+	require.False(t, *exactly("a", 3.999, "", 4, "").Met)
 	require.Nil(t, told("a", 4, "", "").Met)
 }
 

@@ -10,6 +10,13 @@ import (
 	"github.com/assent-tm/assent/coordinator"
 )
 
+var idleArea = area{
+	name:    "idle",
+	figures: []string{"tx.idle_bytes"},
+	measure: measureIdle,
+	about:   func(o Options) time.Duration { return time.Duration(o.idleTransactions()) * 25 * time.Microsecond },
+}
+
 // idleTransactions is how many transactions stay open while their memory is
 // measured.
 func (o Options) idleTransactions() int {

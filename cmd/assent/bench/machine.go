@@ -69,7 +69,7 @@ func checkDir(dir string) error {
 
 func enough(dir string, free uint64) error {
 	if free < spaceNeeded {
-		return fmt.Errorf("%s has %d MiB free and the measurement may take %d: free some, or give a directory on another disk", dir, free>>20, spaceNeeded>>20)
+		return fmt.Errorf("%s has %d MiB free and the measurement may take %d MiB: free some, or give a directory on another disk", dir, free>>20, spaceNeeded>>20)
 	}
 	return nil
 }

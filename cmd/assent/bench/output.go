@@ -65,6 +65,9 @@ func (r Report) aims() string {
 			missed = append(missed, f.Name)
 		}
 	}
+	if aims == 0 {
+		return "none of these figures has an aim"
+	}
 	text := fmt.Sprintf("%d of %d aims met", aims-len(missed), aims)
 	if len(missed) > 0 {
 		text += "; missed: " + strings.Join(missed, ", ")

@@ -91,7 +91,6 @@ func drawPanel(p *charts.Painter, unit string, lines []line, points []Point) err
 		}
 		names, values, colors = append(names, l.name), append(values, logs), append(colors, l.color)
 	}
-	highest = max(highest, lowest+1)
 	option := charts.NewLineChartOptionWithData(values)
 	option.Theme = charts.GetTheme(charts.ThemeLight).WithSeriesColors(colors)
 	option.Padding = charts.NewBoxEqual(margin)

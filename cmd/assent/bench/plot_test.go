@@ -69,13 +69,6 @@ func TestPlotPNG(t *testing.T) {
 	require.Equal(t, [2]bool{true, true}, drawn)
 }
 
-// Where all values are alike there is no range to divide by.
-func TestPlotOfOneValue(t *testing.T) {
-	r := Report{Clients: []Point{{1, Curve{1000, 1000, 1000}, Curve{1000, 1000, 1000}}}}
-	_, err := Plot(r, "svg")
-	require.NoError(t, err)
-}
-
 func TestPlotFormat(t *testing.T) {
 	require.Equal(t, "svg", must(PlotFormat("a/b.svg")))
 	require.Equal(t, "png", must(PlotFormat("b.PNG")))

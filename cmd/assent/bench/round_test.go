@@ -55,3 +55,14 @@ func TestLoadEndsWithTheFirstError(t *testing.T) {
 	})
 	require.ErrorIs(t, err, broken)
 }
+
+// A thousand clients that wait for a db.Update each must not finish what they began.
+func TestPlainSideEndsWithItsContext(t *testing.T) {
+	p, err := openPlain(t.TempDir())
+	require.NoError(t, err)
+	defer func() { require.NoError(t, p.close()) }()
+	require.NoError(t, p.transaction(t.Context()))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, p.transaction(ctx), context.Canceled)
+}

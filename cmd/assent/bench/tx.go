@@ -7,6 +7,16 @@ import (
 	"time"
 )
 
+var txArea = area{
+	name: "tx",
+	figures: []string{
+		"tx.p50.c1", "tx.rate.c1", "tx.rate.c64", "tx.rate.c1024", "tx.p50_commits.c1",
+		"tx.update_ratio.c64", "tx.update_ratio.c1024", "tx.cpu_us.c1024",
+		"tx.alloc_bytes.c1024", "tx.allocs.c1024", "tx.fdatasyncs.c1", "tx.fdatasyncs.c1024",
+	},
+	measure: measureTx, about: perRound(5),
+}
+
 // txRound is one round: what stands in a ratio was measured within a few seconds.
 type txRound struct {
 	// Of bbolt: one commit, and one db.Update for each record of a transaction.
