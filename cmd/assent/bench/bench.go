@@ -21,7 +21,7 @@ type Options struct {
 	// Only has the beginnings of the names of the figures that are wanted; none for
 	// all.
 	Only []string
-	// Clients asks for what WritePlot draws as well: it takes as long again.
+	// Clients asks for what Plot draws as well.
 	Clients bool
 	// Rounds is the number of slices each figure is the median of, Slice how long
 	// one takes.
@@ -81,10 +81,11 @@ func Run(ctx context.Context, o Options) (report Report, err error) {
 		return Report{}, err
 	}
 	if o.Clients {
-		chosen = append(chosen, area{name: "clients", about: aboutClients, measure: func(ctx context.Context, o Options, dir string) ([]Figure, error) {
+		measure := func(ctx context.Context, o Options, dir string) (_ []Figure, err error) {
 			report.Clients, err = measureClients(ctx, o, dir, clientCounts)
 			return nil, err
-		}})
+		}
+		chosen = append(chosen, area{name: "clients", measure: measure, about: aboutClients})
 	}
 	dir, err := os.MkdirTemp(o.Dir, "assent-bench-")
 	if err != nil {
