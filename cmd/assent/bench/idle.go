@@ -64,7 +64,6 @@ func measureIdle(ctx context.Context, o Options, dir string) (figures []Figure, 
 		return nil, err
 	}
 	bytes := float64(liveHeap()-before) / float64(open)
-	runtime.KeepAlive(a)
 	return []Figure{
 		atMost("tx.idle_bytes", bytes, "bytes", 1024, fmt.Sprintf("live heap of an open transaction with 2 branches, %d open", open)),
 	}, nil
