@@ -115,28 +115,46 @@ func openPlain(dir string) (*plain, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the database to compare with: %w", errors.Join(err, db.Close()))
 	}
-	return &plain{db: db}, nil
+	p := &plain{db: db}
+	if err := p.fill(); err != nil {
+		return nil, fmt.Errorf("fill the database to compare with: %w", errors.Join(err, db.Close()))
+	}
+	return p, nil
 }
 
-// record is one commit of bbolt. A ring of keys keeps the file from growing.
-func (p *plain) record(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err // bbolt does not look
-	}
+// ring is how many keys there are; they keep the file from growing.
+const ring = 4096
+
+// record is one commit of bbolt.
+func (p *plain) record(context.Context) error { return p.db.Update(putNext) }
+
+// fill writes every key once.
+func (p *plain) fill() error {
 	return p.db.Update(func(tx *bbolt.Tx) error {
-		bucket := tx.Bucket(records)
-		n, err := bucket.NextSequence()
-		if err != nil {
-			return err
+		for range ring {
+			if err := putNext(tx); err != nil {
+				return err
+			}
 		}
-		const ring = 4096
-		key := [2]byte{byte(n % ring >> 8), byte(n % ring)}
-		return bucket.Put(key[:], make([]byte, recordBytes))
+		return nil
 	})
+}
+
+func putNext(tx *bbolt.Tx) error {
+	bucket := tx.Bucket(records)
+	n, err := bucket.NextSequence()
+	if err != nil {
+		return err
+	}
+	key := [2]byte{byte(n % ring >> 8), byte(n % ring)}
+	return bucket.Put(key[:], make([]byte, recordBytes))
 }
 
 func (p *plain) transaction(ctx context.Context) error {
 	for range recordsPerTransaction {
+		if err := ctx.Err(); err != nil {
+			return err // bbolt does not look
+		}
 		if err := p.record(ctx); err != nil {
 			return err
 		}
