@@ -189,6 +189,34 @@ func TestCloseEndsThoughTheStoreHangs(t *testing.T) {
 	})
 }
 
+// R3: a Close that gives up leaves what is undecided to the next Open.
+func TestCloseThatGivesUpRollsBackNoMore(t *testing.T) {
+	slowLog := func(c waltest.Call) waltest.Fault {
+		if c.Op == waltest.OpAppend {
+			time.Sleep(time.Second)
+		}
+		return waltest.Fault{}
+	}
+	playWith(t, coordinator.Config{}, slowLog, func(t *testing.T, s *stage) {
+		a, told := s.actor("a"), 0
+		ids := make([]participant.TxID, 5000)
+		for i := range ids {
+			ids[i] = s.begin(a)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		require.ErrorIs(t, s.Close(ctx), context.DeadlineExceeded)
+		require.NoError(t, s.Close(t.Context()))
+		for _, id := range ids {
+			if s.info(id).Decision.Valid() {
+				told++
+			}
+		}
+		require.Positive(t, told)
+		require.Less(t, told, 2500)
+	})
+}
+
 // Commits, begins and closes at the same time: every transaction that was begun
 // gets an answer, and every Close waits for the end.
 func TestCloseLeavesNoCallerWithoutAnAnswer(t *testing.T) {

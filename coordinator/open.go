@@ -206,6 +206,9 @@ func (d *DTM) rollBackUndecided() {
 		return true
 	})
 	d.inParallel(undecided, func(t *transaction) {
+		if d.halted.Load() {
+			return // Close has given up: the next Open rolls it back (R3)
+		}
 		d.drive(t, protocol.RollbackRequested(record.CauseClosed, ""))
 		select {
 		case <-t.waitDecided():
