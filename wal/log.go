@@ -33,10 +33,6 @@ const (
 	defaultRetention     = time.Hour
 	defaultRetainBytes   = 64 << 20
 
-	// maxBatch is how many bytes of records share an Append. What is carried
-	// along has as much room, so that records and carried ones make at most 1 MiB,
-	// which every driver must accept; only the header comes on top.
-	maxBatch = 512 << 10
 	// maxQueued is how many bytes of records may wait for the store before no
 	// transaction can begin (R12). Those that have begun go on: what they may still
 	// append is bounded.
@@ -68,6 +64,8 @@ type Config struct {
 	// more, once that and the raised mark are durable (R13). The log's writer
 	// calls it; it must not block. May be nil.
 	Forgotten func([]participant.TxID)
+
+	sizes sizes // zero: usualSizes
 }
 
 func (c *Config) validate() error {
@@ -88,6 +86,9 @@ func (c *Config) validate() error {
 	}
 	if c.RetainBytes == 0 {
 		c.RetainBytes = defaultRetainBytes
+	}
+	if c.sizes == (sizes{}) {
+		c.sizes = usualSizes
 	}
 	return nil
 }
@@ -269,15 +270,15 @@ func (l *Log) encode(tx *Place, buf *[]byte, recs []record.Record) (entry, error
 		}
 	}
 	*buf, e.size = b, len(b)
-	if e.size > maxBatch {
-		return entry{}, fmt.Errorf("%d bytes of records are over the limit of %d", e.size, maxBatch)
+	if e.size > l.config.sizes.maxBatch {
+		return entry{}, fmt.Errorf("%d bytes of records are over the limit of %d", e.size, l.config.sizes.maxBatch)
 	}
 	return e, nil
 }
 
 // enqueue adds the entry to the current queue; mu is held.
 func (l *Log) enqueue(e entry, b []byte, records int, forced bool) *Batch {
-	if q := l.current; q != nil && len(q.buf)+e.size > maxBatch {
+	if q := l.current; q != nil && len(q.buf)+e.size > l.config.sizes.maxBatch {
 		l.full = append(l.full, q)
 		l.current = nil
 		l.signal()

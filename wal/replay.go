@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -278,7 +279,7 @@ func (t *taker) rewrite(ctx context.Context, l *Log, now time.Time) ([]Inherited
 	inherited := make([]Inherited, 0, len(kept))
 	q := &queue{}
 	for _, k := range kept {
-		if len(q.buf)+len(k.frame) > maxBatch {
+		if len(q.buf)+len(k.frame) > t.config.sizes.maxBatch {
 			if err := l.appendCarried(ctx, q); err != nil {
 				return nil, err
 			}
@@ -321,7 +322,9 @@ func (t *taker) keep(m *marks, now time.Time) ([]*found, error) {
 			ended = append(ended, f)
 		}
 	}
-	slices.SortFunc(ended, func(a, b *found) int { return b.state.Completed.Compare(a.state.Completed) })
+	slices.SortFunc(ended, func(a, b *found) int {
+		return cmp.Or(b.state.Completed.Compare(a.state.Completed), b.state.Tx.Compare(a.state.Tx))
+	})
 	retained := int64(0)
 	for _, f := range ended {
 		retained += int64(len(f.frame))

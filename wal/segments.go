@@ -8,16 +8,24 @@ import (
 	"github.com/assent-tm/assent/wal/record"
 )
 
-const (
+// sizes say when old segments are emptied and how large new ones get. They are
+// fields only so that tests make everything happen in a small log.
+type sizes struct {
 	// window is how large the log may be before live transactions are re-written
 	// to make room.
-	window = 4 << 20
+	window int64
 	// Segments are dropped in groups of so many, or of so many bytes, that the
 	// common append drops nothing, and of at most maxGroup at once.
-	groupSegments = 64
-	groupBytes    = 256 << 10
-	maxGroup      = 1024
-)
+	groupSegments int
+	groupBytes    int64
+	maxGroup      int
+	// maxBatch is how many bytes of records share an Append. What is carried
+	// along has as much room, so that records and carried ones make at most 1 MiB,
+	// which every driver must accept; only the header comes on top.
+	maxBatch int
+}
+
+var usualSizes = sizes{window: 4 << 20, groupSegments: 64, groupBytes: 256 << 10, maxGroup: 1024, maxBatch: 512 << 10}
 
 // usualFrames is room for the records of a transaction with a few branches.
 const usualFrames = 240
@@ -164,14 +172,14 @@ func (s *segments) retire(now time.Time) error {
 // few to be worth it.
 func (s *segments) group(now time.Time) int {
 	n, freed := 0, int64(0)
-	for _, seg := range s.list[:min(len(s.list), maxGroup)] {
+	for _, seg := range s.list[:min(len(s.list), s.config.sizes.maxGroup)] {
 		if !s.disposable(seg, s.bytes-freed, now) {
 			break
 		}
 		n++
 		freed += seg.bytes
 	}
-	if n < groupSegments && freed < groupBytes {
+	if n < s.config.sizes.groupSegments && freed < s.config.sizes.groupBytes {
 		return 0
 	}
 	return n
@@ -190,7 +198,7 @@ func (s *segments) disposable(seg *segment, size int64, now time.Time) bool {
 	}
 	// Carrying costs at most as much as is freed: in a log twice the size of what
 	// is live, half of every round is garbage.
-	return seg.live == nil || size > window && size > 2*s.live
+	return seg.live == nil || size > s.config.sizes.window && size > 2*s.live
 }
 
 // empty carries or forgets the transactions at home in seg. It reports whether it
@@ -198,7 +206,7 @@ func (s *segments) disposable(seg *segment, size int64, now time.Time) bool {
 func (s *segments) empty(seg *segment) (bool, error) {
 	for seg.live != nil {
 		tx := seg.live
-		if len(s.carried) > 0 && len(s.carried)+len(tx.frames) > maxBatch {
+		if len(s.carried) > 0 && len(s.carried)+len(tx.frames) > s.config.sizes.maxBatch {
 			return false, nil
 		}
 		if err := s.carry(tx); err != nil {
