@@ -163,25 +163,82 @@ func termOf(log *wal.Log, term participant.Term) record.TermMarks {
 	return record.TermMarks{}
 }
 
-// R9, R10: however often the log is opened, it holds one term and lists all.
+// R9, R10: however often the log is opened, after however its last process ended, it
+// holds one term and lists all, and what is in doubt is there every time.
 func TestR10EveryTermStaysListed(t *testing.T) {
 	memory := waltest.NewMemory()
 	opened := make([]participant.Term, 0, 301)
-	for range 301 {
-		log, _ := open(t, memory, config)
+	inDoubt := make(map[participant.TxID]*record.State)
+	for restart := range 301 {
+		store := memory.Open()
+		log, inherited, err := wal.Open(t.Context(), store, config)
+		require.NoError(t, err)
 		opened = append(opened, log.Term())
-		require.NoError(t, log.Close(t.Context()))
-		listed := make([]participant.Term, 0, len(opened))
-		for _, m := range log.Terms() {
-			listed = append(listed, m.Term)
+		require.Equal(t, opened, listed(log))
+		require.Len(t, inherited, len(inDoubt))
+		for _, in := range inherited {
+			require.Equal(t, inDoubt[in.State.Tx], in.State)
 		}
-		require.Equal(t, opened, listed)
+		// Some are in doubt from the beginning to the end, others for a while.
+		if restart%10 == 0 {
+			tx := log.NewPlace(id(log.Term(), 1))
+			branch := record.Enlisted{Tx: tx.ID(), Participant: "bank_a", Data: []byte("x")}
+			force(t, log, tx, begun(tx), branch, record.Preparing{Tx: tx.ID()})
+			inDoubt[tx.ID()] = onlyState(t, memory, tx.ID())
+		}
+		if n := len(inherited); restart%20 == 5 {
+			last := inherited[n-1]
+			force(t, log, last.Place, decided(last.Place), record.Completed{Tx: last.State.Tx, At: time.Now().Add(-2 * time.Hour)})
+			delete(inDoubt, last.State.Tx) // its retention is over
+		}
+		switch restart % 3 {
+		case 0:
+			require.NoError(t, log.Close(t.Context()))
+			require.NoError(t, store.Close())
+		case 1:
+			store.Crash() // nothing was released
+			_ = log.Close(t.Context())
+		case 2:
+			require.NoError(t, log.Close(t.Context()))
+			interruptOpen(t, memory, config, restart%7, true)
+			// The term that it opened, if it came so far, is one of the log's.
+			opened = append(opened, newTerms(t, memory, opened)...)
+		}
 	}
-	store := memory.Open()
+	require.Greater(t, len(opened), 301)
+	require.Len(t, inDoubt, 16)
+	log, _ := open(t, memory, config)
+	require.NoError(t, log.Close(t.Context()))
+	require.Equal(t, opened, listed(log)[:len(opened)])
+	require.Equal(t, []participant.Term{log.Term()}, orphans(t, memory))
+}
+
+func listed(log *wal.Log) (terms []participant.Term) {
+	for _, m := range log.Terms() {
+		terms = append(terms, m.Term)
+	}
+	return terms
+}
+
+func orphans(t *testing.T, memory *waltest.Memory) []participant.Term {
+	store := memory.Clone().Open()
 	defer func() { require.NoError(t, store.Close()) }()
-	orphans, _, err := store.Orphans(t.Context())
+	terms, _, err := store.Orphans(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, opened[300:], orphans)
+	return terms
+}
+
+// newTerms returns the terms in the store that are not known yet.
+func newTerms(t *testing.T, memory *waltest.Memory, known []participant.Term) []participant.Term {
+	return slices.DeleteFunc(orphans(t, memory), func(term participant.Term) bool { return slices.Contains(known, term) })
+}
+
+// onlyState returns what a restart would find of a transaction.
+func onlyState(t *testing.T, memory *waltest.Memory, tx participant.TxID) *record.State {
+	states := statesOf(t, memory.Clone(), config)
+	i := slices.IndexFunc(states, func(s *record.State) bool { return s.Tx == tx })
+	require.GreaterOrEqual(t, i, 0)
+	return states[i]
 }
 
 // R9: of several that want a term one gets it; the others go on without.
