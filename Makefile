@@ -4,6 +4,9 @@
 # times and can find nothing there: it runs without, and a small sample (-short) with it.
 SINGLE_THREADED := coordinator/protocol
 
+# A million transactions through the log: a tenth of them with the race detector.
+MILLION := -count=1 -timeout=4m -run=TestR12StuckTransactionsDoNotGrowTheFile ./wal/bolt
+
 # Looked up when used: `make help` must not wait for them.
 all        = $(shell go list -e ./...)
 exploring  = $(filter $(addprefix %/,$(SINGLE_THREADED)),$(all))
@@ -24,7 +27,7 @@ help: ## list the targets
 # machine (capabilities, random seeds), which the test cache does not see.
 .PHONY: test
 test: prerequisites ## run every test, with -race where tests are concurrent
-	@$(REPORT) "-race -count=1 -timeout=4m $(concurrent)" \
+	@$(REPORT) "-race -count=1 -timeout=4m $(concurrent)" "$(MILLION)" \
 		$(if $(exploring),"-count=1 -timeout=4m $(exploring)" "-race -short -count=1 -timeout=4m $(exploring)")
 
 .PHONY: quick
