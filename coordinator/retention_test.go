@@ -1,6 +1,7 @@
 package coordinator_test
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -122,4 +123,5 @@ func (s *stage) restart(config coordinator.Config, participants ...participant.P
 	dtm, err := coordinator.Open(s.t.Context(), config)
 	require.NoError(s.t, err)
 	s.DTM = dtm
+	s.t.Cleanup(func() { _ = dtm.Close(context.Background()) }) // of a test that failed
 }
