@@ -123,6 +123,7 @@ func (t *teller) Prepare(_ context.Context, b participant.Branch) (participant.V
 }
 
 func (t *teller) Commit(_ context.Context, b participant.Branch) error { return t.told("commit", b) }
+
 func (t *teller) Rollback(_ context.Context, b participant.Branch) error {
 	return t.told("rollback", b)
 }

@@ -108,7 +108,7 @@ func TestR1NothingLeavesBeforeItsFsync(t *testing.T) {
 	for name, force := range map[string]bool{"as usual": false, "every transition forced": true} {
 		t.Run(name, func(t *testing.T) {
 			c := traced(t, orders{Clients: 16, Each: 8, Force: force})
-			require.Empty(t, c.violations)
+			require.Empty(t, c.violations[:min(5, len(c.violations))])
 			t.Logf("%d transactions, %d commits and %d fdatasyncs of the log; told: %v", len(c.ends), c.commits, c.syncs, c.told)
 			for w, commit := range c.commitOf {
 				require.Equal(t, 2, c.syncsOf[commit], "fdatasyncs of the commit with %v", w)
@@ -160,7 +160,7 @@ func TestFdatasyncsOfALoneTransaction(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			seen := traced(t, orders{Clients: 1, Each: 16, Force: c.force})
-			require.Empty(t, seen.violations)
+			require.Empty(t, seen.violations[:min(5, len(seen.violations))])
 			lone := 0
 			for tx, end := range seen.ends {
 				if end != committed || seen.verbs[tx]["commit"] != 2 {
