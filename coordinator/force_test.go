@@ -3,6 +3,7 @@ package coordinator_test
 import (
 	"context"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -47,28 +48,30 @@ func TestForceEveryTransitionWaitsForEachFsync(t *testing.T) {
 			}
 			playWith(t, coordinator.Config{ForceEveryTransition: true}, hold, func(t *testing.T, s *stage) {
 				release = make(chan struct{})
-				within, done := "begin", make(chan error)
+				done := make(chan error)
+				var within atomic.Value // the call under way
+				within.Store("begin")
 				go func() {
 					id, err := s.Begin(t.Context())
 					if err == nil {
-						within = "enlist"
+						within.Store("enlist")
 						err = s.Enlist(t.Context(), id, s.actor("a"))
 					}
 					if err == nil {
-						within = "commit"
+						within.Store("commit")
 						err = s.Commit(t.Context(), id)
 					}
-					within = ""
+					within.Store("")
 					done <- err
 				}()
 				synctest.Wait()
-				require.Equal(t, c.within, within)
+				require.Equal(t, c.within, within.Load())
 				require.Equal(t, life[:c.before], append([]string{}, s.story.all()...))
 				if c.held == "completed" {
 					// What it says is true already: it waits as for acknowledgements.
 					time.Sleep(coordinator.DefaultCommitWait)
 					synctest.Wait()
-					require.Empty(t, within)
+					require.Empty(t, within.Load())
 				}
 				close(release)
 				require.NoError(t, <-done)
