@@ -57,8 +57,8 @@ func newHistory(config wal.Config, seen map[string]int) *history {
 	return h
 }
 
-// changed notes a call that changed the store. Lives counts those that carry: Open
-// does, too, but that is no cleaning.
+// changed notes a call that changed the store. What Open re-writes is not counted as
+// carried: that is no cleaning.
 func (h *history) changed(c call, opening bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
