@@ -251,7 +251,14 @@ func (p *play) act(s scene) error {
 	if err != nil {
 		return err
 	}
-	return p.note("%s %s\n", s.ends, id)
+	err = p.note("%s %s\n", s.ends, id)
+	if s.rollback {
+		// Rollback does not wait until the branches were told, Commit does.
+		if told := p.dtm.Commit(ctx, id); !errors.Is(told, coordinator.ErrRolledBack) {
+			return fmt.Errorf("transaction %s was rolled back: %w", id, errors.Join(told, err))
+		}
+	}
+	return err
 }
 
 func (p *play) note(format string, args ...any) error {
