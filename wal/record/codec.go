@@ -21,8 +21,21 @@ import (
 // version, term, UUID, then the fields of the kind.
 
 // Version is the version of every kind of record that this program writes, and
-// the highest it reads.
+// the highest it reads, but for a Header with operators' words.
 const Version = 1
+
+// versionOfWords is the version of a Header whose catalogue has operators' words. A
+// log without any is written as before, for programs that don't know them; those
+// that don't must not use a log in quarantine.
+const versionOfWords = 2
+
+// highestVersion is the highest version of the kind that this program reads.
+func highestVersion(kind Kind) int {
+	if kind == KindHeader {
+		return versionOfWords
+	}
+	return Version
+}
 
 // maxBody bounds what a damaged length can make us read. The largest record is a
 // Header with the catalogue of a log that was opened some 400,000 times.
@@ -40,7 +53,7 @@ type UnknownError struct {
 
 func (e *UnknownError) Error() string {
 	return fmt.Sprintf("record of kind %d (%s) version %d: this program reads kinds up to %d and version %d; use the newer program that wrote it",
-		uint8(e.Kind), e.Kind, e.Version, uint8(KindHeader), Version)
+		uint8(e.Kind), e.Kind, e.Version, uint8(KindHeader), highestVersion(e.Kind))
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -127,16 +140,19 @@ var fieldCount = [...]int{
 
 func (e *encoder) begin(r Record) {
 	e.body, e.err = e.body[:0], nil
-	id := r.TxID()
+	id, version, fields := r.TxID(), Version, fieldCount[r.Kind()]
 	if h, ok := r.(Header); ok {
 		id = participant.TxID{Term: h.Term, UUID: h.Highest}
+		if h.worded() {
+			version, fields = versionOfWords, fields+wordsFields
+		}
 	}
 	if !id.Term.Valid() {
 		e.check(fmt.Errorf("invalid term %d", uint64(id.Term)))
 	}
-	e.array(2 + fieldCount[r.Kind()])
+	e.array(2 + fields)
 	e.uint(uint64(r.Kind()))
-	e.uint(Version)
+	e.uint(uint64(version))
 	e.uint(uint64(id.Term))
 	e.uuid(id.UUID)
 }
@@ -308,7 +324,14 @@ func (r Carried) encodeFields(e *encoder) {
 const (
 	branchFields    = 5
 	termMarksFields = 3
+	wordsFields     = 2
+	wordFields      = 4
 )
+
+// worded reports whether the header holds operators' words.
+func (r Header) worded() bool {
+	return r.Catalogue != nil && r.Catalogue.Words != Words{}
+}
 
 func (r Header) encodeFields(e *encoder) {
 	e.uint(r.Seq)
@@ -327,4 +350,22 @@ func (r Header) encodeFields(e *encoder) {
 		e.uuid(t.Highest)
 		e.uuid(t.Mark)
 	}
+	if r.worded() {
+		e.word(r.Catalogue.Words.Quarantine)
+		e.word(r.Catalogue.Words.Acceptance)
+	}
+}
+
+func (e *encoder) word(w Word) {
+	if w.Number == 0 {
+		e.known("number of a word", w == Word{})
+		e.check(e.EncodeNil())
+		return
+	}
+	e.known("time of a word", set(w.At))
+	e.array(wordFields)
+	e.uint(w.Number)
+	e.time(w.At)
+	e.uint(uint64(w.Term))
+	e.reason(w.Reason)
 }

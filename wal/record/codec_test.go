@@ -84,6 +84,9 @@ func TestWhatExceedsALimitIsNotEncoded(t *testing.T) {
 		"no outcome":           record.Heuristic{Tx: tx},
 		"completed when?":      record.Completed{Tx: tx, At: time.UnixMilli(0)},
 		"branches":             record.Carried{State: record.State{Tx: tx, Branches: make([]record.Branch, participant.MaxBranches+1)}},
+		"word without time":    record.Header{Term: tx.Term, Catalogue: &record.Catalogue{Words: record.Words{Quarantine: record.Word{Number: 1}}}},
+		"word without number":  record.Header{Term: tx.Term, Catalogue: &record.Catalogue{Words: record.Words{Acceptance: record.Word{At: at, Reason: "x"}}}},
+		"word too long":        record.Header{Term: tx.Term, Catalogue: &record.Catalogue{Words: record.Words{Acceptance: record.Word{Number: 1, At: at, Reason: long(record.MaxReason + 1)}}}},
 		"catalogue of nothing": record.Header{Term: tx.Term, Catalogue: &record.Catalogue{Domain: long(participant.MaxDomain + 1)}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -111,7 +114,7 @@ func TestTheLargestStateFitsAQuarterOfASegment(t *testing.T) {
 }
 
 func TestAnUnknownRecordNamesWhatItTakesToReadIt(t *testing.T) {
-	for _, c := range []struct{ kind, version int }{{200, 1}, {int(record.KindOperator), 1}, {int(record.KindBegun), 2}, {0, 1}} {
+	for _, c := range []struct{ kind, version int }{{200, 1}, {int(record.KindOperator), 1}, {int(record.KindBegun), 2}, {int(record.KindHeader), 3}, {int(record.KindHeader), 0}, {0, 1}} {
 		body, err := msgpack.Marshal([]any{c.kind, c.version, "whatever", 2, "comes"})
 		require.NoError(t, err)
 		_, _, err = record.Next(frame(body))

@@ -34,14 +34,21 @@ func decode(body []byte) (Record, error) {
 
 	n := d.array(2 + len(fieldCount) + 64)
 	kind, version := Kind(d.uint8()), int(d.uint8())
-	if d.err == nil && (kind == 0 || int(kind) >= len(fieldCount) || fieldCount[kind] == 0 || version != Version) {
+	if d.err == nil && (kind == 0 || int(kind) >= len(fieldCount) || fieldCount[kind] == 0 || version < Version || version > highestVersion(kind)) {
 		return nil, &UnknownError{Kind: kind, Version: version}
 	}
-	if d.err == nil && n != 2+fieldCount[kind] {
-		d.fail("%d fields instead of %d", n, 2+fieldCount[kind])
+	want := 2 + fieldCount[kind]
+	if version == versionOfWords {
+		want += wordsFields
+	}
+	if d.err == nil && n != want {
+		d.fail("%d fields instead of %d", n, want)
 	}
 	id := participant.TxID{Term: participant.Term(d.uint()), UUID: d.uuid()}
 	r := d.fields(kind, id)
+	if version == versionOfWords {
+		r = d.worded(r.(Header))
+	}
 	if d.err == nil && !id.Term.Valid() {
 		d.fail("term %d", uint64(id.Term))
 	}
@@ -121,6 +128,32 @@ func (d *decoder) catalogue() *Catalogue {
 		c.Terms = append(c.Terms, TermMarks{Term: participant.Term(d.uint()), Highest: d.uuid(), Mark: d.uuid()})
 	}
 	return c
+}
+
+// worded reads the words at the end of a header.
+func (d *decoder) worded(h Header) Header {
+	words := Words{Quarantine: d.word(), Acceptance: d.word()}
+	if d.err == nil && (h.Catalogue == nil || words == Words{}) {
+		d.fail("operators' words without a catalogue, or none")
+	}
+	if d.err == nil {
+		h.Catalogue.Words = words
+	}
+	return h
+}
+
+func (d *decoder) word() Word {
+	n := d.array(wordFields)
+	if d.err != nil || n < 0 {
+		return Word{}
+	}
+	if n != wordFields {
+		d.fail("%d fields of a word", n)
+	}
+	w := Word{Number: d.uint(), At: d.time(), Term: participant.Term(d.uint()), Reason: d.text(MaxReason)}
+	d.known("number of a word", w.Number != 0)
+	d.known("time of a word", set(w.At))
+	return w
 }
 
 func (d *decoder) fail(format string, args ...any) {

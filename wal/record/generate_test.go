@@ -155,8 +155,24 @@ func genHeader(t *rapid.T) record.Header {
 		for range rapid.IntRange(0, 5).Draw(t, "terms") {
 			h.Catalogue.Terms = append(h.Catalogue.Terms, record.TermMarks{Term: genTerm(t), Highest: genUUID(t), Mark: genUUID(t)})
 		}
+		if rapid.Bool().Draw(t, "words") {
+			h.Catalogue.Words = genWords(t)
+		}
 	}
 	return h
+}
+
+func genWords(t *rapid.T) record.Words {
+	return record.Words{Quarantine: genWord(t), Acceptance: genWord(t)}
+}
+
+// genWord draws from few numbers, so that two words often have the same.
+func genWord(t *rapid.T) record.Word {
+	n := rapid.Uint64Range(0, 3).Draw(t, "number of the word")
+	if n == 0 {
+		return record.Word{}
+	}
+	return record.Word{Number: n, At: genTime(t), Term: genTerm(t), Reason: genText(t, record.MaxReason)}
 }
 
 // genHistory draws the records that coordinators could have left of one

@@ -31,6 +31,8 @@ type Catalogue struct {
 	// Terms are the terms that were opened in this log before the one that holds
 	// the catalogue, in the order of their numbers.
 	Terms []TermMarks
+	// Words are what operators said of the log.
+	Words Words
 }
 
 // TermMarks is what must never be forgotten of a term.
