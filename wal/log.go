@@ -202,6 +202,7 @@ type queue struct {
 	entries []entry
 	records int
 	forced  bool
+	said    []said
 }
 
 // entry is what one call of Append added to a queue.

@@ -75,10 +75,11 @@ func (l *Log) Terms() []record.TermMarks {
 	return append(slices.Clone(l.durable.former), l.durable.own)
 }
 
-// marks are what must never be forgotten of the log's terms (R10, R13).
+// marks are what must never be forgotten of the log and its terms (R10, R13).
 type marks struct {
 	own    record.TermMarks
 	former []record.TermMarks // in the order of their numbers
+	words  record.Words
 }
 
 func (m *marks) find(term participant.Term) (i int, listed bool) {

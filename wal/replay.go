@@ -45,11 +45,7 @@ func Open(ctx context.Context, store Store, config Config) (*Log, []Inherited, e
 	if err := config.validate(); err != nil {
 		return nil, nil, fmt.Errorf("open log: %w", err)
 	}
-	t := &taker{
-		config: config,
-		terms:  make(map[participant.Term]record.TermMarks),
-		found:  make(map[participant.TxID]*found),
-	}
+	t := newTaker(config)
 	l, inherited, err := t.open(ctx, store)
 	if err != nil {
 		t.release(ctx)
@@ -97,6 +93,7 @@ type taker struct {
 	streams []Stream // taken over
 	own     Stream   // of the fresh term
 	terms   map[participant.Term]record.TermMarks
+	words   record.Words
 	found   map[participant.TxID]*found
 }
 
@@ -108,6 +105,14 @@ type found struct {
 	// it they are leftovers of a forgotten one, whose home was dropped.
 	rooted bool
 	frame  []byte // the Carried record to be written
+}
+
+func newTaker(config Config) *taker {
+	return &taker{
+		config: config,
+		terms:  make(map[participant.Term]record.TermMarks),
+		found:  make(map[participant.TxID]*found),
+	}
 }
 
 func (t *taker) takeOver(ctx context.Context, store Store) error {
@@ -196,12 +201,16 @@ func (s *scan) header(seq uint64, r record.Header) error {
 	if r.Catalogue == nil {
 		return nil
 	}
+	if s.taker.config.Domain == "" {
+		s.taker.config.Domain = r.Catalogue.Domain // only of a Read
+	}
 	if r.Catalogue.Domain != s.taker.config.Domain {
 		return fmt.Errorf("%w: it belongs to domain %q, not to %q", ErrForeign, r.Catalogue.Domain, s.taker.config.Domain)
 	}
 	for _, m := range r.Catalogue.Terms {
 		s.taker.mark(m)
 	}
+	s.taker.words = s.taker.words.Merge(r.Catalogue.Words)
 	return nil
 }
 
@@ -264,6 +273,7 @@ func (t *taker) newLog(ctx context.Context, stream Stream) (*Log, error) {
 		failed:   make(chan struct{}),
 		segments: newSegments(t.config, stream.Term(), former),
 	}
+	l.segments.marks.words = t.words
 	l.flush.Stop()
 	l.ctx, l.abandon = context.WithCancel(context.WithoutCancel(ctx))
 	return l, nil

@@ -283,7 +283,7 @@ func (s *segments) seal() (seq uint64, data []byte, drop []uint64, err error) {
 		Mark:    s.marks.own.Mark,
 	}
 	if s.catalogueDue {
-		header.Catalogue = &record.Catalogue{Domain: s.config.Domain, Terms: s.marks.former}
+		header.Catalogue = &record.Catalogue{Domain: s.config.Domain, Terms: s.marks.former, Words: s.marks.words}
 	}
 	if s.data, err = record.Append(s.data[:0], header); err != nil {
 		return 0, nil, nil, fmt.Errorf("segment %d: %w", s.making.seq, err)

@@ -106,6 +106,7 @@ func (l *Log) take() *queue {
 // log can go on.
 func (l *Log) commit(q *queue) bool {
 	s := l.segments
+	s.say(q.said)
 	s.add(q.entries, q.buf)
 	err := s.retire(time.Now())
 	if err != nil {
@@ -181,13 +182,13 @@ func sleep(ctx context.Context, d time.Duration) bool {
 func (l *Log) publish(records int) []participant.TxID {
 	s := l.segments
 	forgotten, catalogued := s.appended()
-	former := l.durable.former // written by the writer only
+	former, words := l.durable.former, l.durable.words // written by the writer only
 	if catalogued {
-		former = slices.Clone(s.marks.former)
+		former, words = slices.Clone(s.marks.former), s.marks.words
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.durable = marks{own: s.marks.own, former: former}
+	l.durable = marks{own: s.marks.own, former: former, words: words}
 	l.stats.Segments = len(s.list)
 	l.stats.Bytes = s.bytes
 	l.stats.LiveBytes = s.live
@@ -199,6 +200,7 @@ func (l *Log) publish(records int) []participant.TxID {
 
 func (l *Log) recycle(q *queue) {
 	clear(q.entries)
+	q.said = nil
 	q.batch, q.buf, q.entries, q.records, q.forced = nil, q.buf[:0], q.entries[:0], 0, false
 	l.mu.Lock()
 	defer l.mu.Unlock()
