@@ -37,6 +37,7 @@ type DTM struct {
 	recovering  recovering
 	open        atomic.Int64 // undecided transactions of this coordinator
 	safeMode    atomic.Pointer[string]
+	accepted    participant.Term // proves nothing any more, nor do those before it (R10)
 
 	endpointsMu sync.RWMutex
 	endpoints   map[string]*endpoint
@@ -138,6 +139,11 @@ func (d *DTM) find(ctx context.Context, id participant.TxID) (t *transaction, wh
 			return nil, d.safeModeError()
 		}
 		return nil, &RolledBackError{Tx: id, Cause: record.CausePresumed}
+	case wal.AbsentForeign:
+		if d.safeMode.Load() != nil {
+			return nil, d.safeModeError() // an old log may lack whole terms
+		}
+		return nil, ErrNotFound
 	default:
 		return nil, ErrNotFound
 	}

@@ -33,8 +33,9 @@ var (
 	// ErrForgotten: the transaction ended so long ago that its outcome is not
 	// kept any more (R13). It may have committed.
 	ErrForgotten = errors.New("outcome was forgotten")
-	// ErrSafeMode: the log is older than what its participants know (R10).
-	ErrSafeMode = errors.New("safe mode: the log is older than its participants; nothing new is begun and nothing is rolled back by absence")
+	// ErrSafeMode: the log is, or may be, older than what its participants know
+	// (R10); see DTM.SafeMode.
+	ErrSafeMode = errors.New("safe mode: the log is or may be older than its participants; nothing new is begun and nothing is rolled back by absence")
 	// ErrClosed: the coordinator is closed or closing.
 	ErrClosed = errors.New("coordinator is closed")
 	// ErrLogFailed: the log has failed, and with it this coordinator.

@@ -17,7 +17,8 @@ import (
 // Open opens the log, takes over what former coordinators left in it, and returns
 // a coordinator that accepts new work. All ids, outcomes and request ids of the
 // log are known when it returns. What was left in doubt is finished in the
-// background; WaitRecovered waits for it.
+// background; WaitRecovered waits for it. Of a log in quarantine the coordinator is
+// in safe mode from the start; see SafeMode.
 //
 // Errors: those of Config, of wal.Open (wal.ErrDamaged, wal.ErrForeign,
 // wal.ErrNewer), participant.ErrNameTaken, and participant.ErrConfig from a
@@ -50,6 +51,7 @@ func Open(ctx context.Context, config Config) (*DTM, error) {
 	d.ctx, d.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	d.inherit(inherited)
 	plan := d.planRecovery(inherited)
+	d.heedWords(log.Words())
 	d.goroutines.add()
 	go d.watchLog()
 	d.recover(plan)

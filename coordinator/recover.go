@@ -181,7 +181,7 @@ func (d *DTM) recover(plan recovery.Plan) {
 		for _, s := range plan.Resend { // R10: a logged decision may go at once
 			d.resume(d.table.get(s.Tx))
 		}
-		d.inParallel(free, d.resume)
+		d.inParallel(free, d.resumePresumed)
 	}()
 	for _, p := range d.registry.All() {
 		d.goroutines.add()
@@ -297,13 +297,9 @@ func (d *DTM) checkForOldLog(name string, l participant.Listing) {
 	for _, term := range recovery.ForeignTerms(l, marks) {
 		d.warnOfForeignTerm(name, term)
 	}
-	proof := recovery.ProofOfOldLog(name, l, marks)
-	if proof == "" || !d.safeMode.CompareAndSwap(nil, &proof) {
-		return
+	if proof := recovery.ProofOfOldLog(name, l, marks, d.accepted); proof != "" {
+		d.enterSafeMode(proof)
 	}
-	close(d.recovering.blocked)
-	d.logger.Error("safe mode: logged decisions are delivered, nothing is begun, and nothing is rolled back by absence, until an operator has compared log and participants", zap.String("proof", proof))
-	d.config.Trace.safeMode(proof)
 }
 
 // maxForeignTerms bounds the terms that are remembered as reported (R12).

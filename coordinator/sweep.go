@@ -200,7 +200,7 @@ func (d *DTM) evidence(l participant.Listing) recovery.Evidence {
 			e.Branches[b.XID()] = t.branchState(b.Number)
 		}
 	}
-	e.Marks = d.marks()
+	e.Marks, e.Accepted = d.marks(), d.accepted
 	if proof := d.safeMode.Load(); proof != nil {
 		e.TooOld = *proof
 	}

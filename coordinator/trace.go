@@ -33,8 +33,9 @@ type Trace struct {
 	Inherited func(plan recovery.Plan)
 	// Orphan: a sweep found a prepared branch that no live transaction has.
 	Orphan func(o recovery.Orphan)
-	// SafeMode: the log proved to be older than its participants (R10).
-	SafeMode func(proof string)
+	// SafeMode: the log proved to be older than its participants, or is in
+	// quarantine (R10).
+	SafeMode func(why string)
 }
 
 func (t *Trace) begun(tx participant.TxID) {
@@ -93,8 +94,8 @@ func (t *Trace) orphan(o recovery.Orphan) {
 	}
 }
 
-func (t *Trace) safeMode(proof string) {
+func (t *Trace) safeMode(why string) {
 	if t.SafeMode != nil {
-		t.SafeMode(proof)
+		t.SafeMode(why)
 	}
 }

@@ -72,9 +72,12 @@ type Evidence struct {
 	Marks Marks
 	// Branches are the listed ones whose transactions are known.
 	Branches map[participant.XID]BranchState
-	// TooOld is the proof that the log is older than its participants, "" if none
-	// was found.
+	// TooOld is why the log is taken to be older than its participants: a proof, or
+	// an operator's quarantine. "" if there is neither.
 	TooOld string
+	// Accepted is the highest term from which nothing proves the log old any more,
+	// by an operator's word; 0 if there is none.
+	Accepted participant.Term
 }
 
 // BranchState is how far a branch is, as its transaction has it.
@@ -102,7 +105,7 @@ func Judge(b participant.Branch, e Evidence) (Verdict, string) {
 		return TellRollback, "its transaction was rolled back"
 	case known:
 		return Leave, "its transaction is undecided"
-	case !marks.Begun(b.Tx.UUID):
+	case !marks.Begun(b.Tx.UUID) && b.Tx.Term > e.Accepted:
 		return LogTooOld, fmt.Sprintf("the log knows ids of term %s only up to %s", b.Tx.Term, participant.TxID{Term: b.Tx.Term, UUID: marks.Highest})
 	case marks.Forgotten(b.Tx.UUID):
 		return Forgotten, "the outcome of its transaction was forgotten: it may have committed"
@@ -135,10 +138,11 @@ func Sweep(name string, first, second participant.Listing, e Evidence) []Orphan 
 }
 
 // ProofOfOldLog returns why a participant's list proves that the log is older
-// than what the participant saw (R10), or "" if it does not.
-func ProofOfOldLog(name string, l participant.Listing, marks Marks) string {
+// than what the participant saw (R10), or "" if it does not. Terms up to accepted
+// prove nothing, by an operator's word.
+func ProofOfOldLog(name string, l participant.Listing, marks Marks, accepted participant.Term) string {
 	for _, id := range listedIDs(l) {
-		if marks, listed := marks[id.Term]; listed && !marks.Begun(id.UUID) {
+		if marks, listed := marks[id.Term]; listed && id.Term > accepted && !marks.Begun(id.UUID) {
 			return fmt.Sprintf("participant %q knows transaction %s, but the log knows ids of that term only up to %s: the log is older than its participants, restored from a backup perhaps",
 				name, id, participant.TxID{Term: id.Term, UUID: marks.Highest})
 		}

@@ -122,13 +122,34 @@ func TestProofOfOldLog(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			proof := recovery.ProofOfOldLog("bank", c.listing, terms())
+			proof := recovery.ProofOfOldLog("bank", c.listing, terms(), 0)
 			require.Equal(t, c.proves, proof != "", proof)
 			if c.proves {
 				require.Contains(t, proof, `"bank"`)
 			}
 		})
 	}
+}
+
+// R10: an operator's acceptance covers the terms up to its own, and no other.
+func TestAcceptedTermsProveNothing(t *testing.T) {
+	one, two := id(1, 7), id(2, 1)
+	listing := func(ids ...participant.TxID) participant.Listing { return participant.Listing{Highest: ids} }
+	require.NotEmpty(t, recovery.ProofOfOldLog("bank", listing(one), terms(), 0))
+	require.Empty(t, recovery.ProofOfOldLog("bank", listing(one), terms(), one.Term))
+	require.NotEmpty(t, recovery.ProofOfOldLog("bank", listing(one, two), terms(), one.Term), "a later term still does")
+	require.Empty(t, recovery.ProofOfOldLog("bank", listing(one, two), terms(), two.Term))
+
+	verdict := func(tx participant.TxID, e recovery.Evidence) recovery.Verdict {
+		e.Marks = terms()
+		v, _ := recovery.Judge(branch(tx, 1), e)
+		return v
+	}
+	require.Equal(t, recovery.TellPresumed, verdict(one, recovery.Evidence{Accepted: one.Term}), "absence counts again")
+	require.Equal(t, recovery.LogTooOld, verdict(two, recovery.Evidence{Accepted: one.Term}))
+	require.Equal(t, recovery.LogTooOld, verdict(one, recovery.Evidence{Accepted: one.Term, TooOld: "proof"}), "a new proof ends it")
+	require.Equal(t, recovery.Forgotten, verdict(id(1, 2), recovery.Evidence{Accepted: one.Term}))
+	require.Equal(t, recovery.ForeignTerm, verdict(id(3, 1), recovery.Evidence{Accepted: id(9, 1).Term}))
 }
 
 // R10: every term that is not this log's, once.
@@ -143,7 +164,7 @@ func TestForeignTerms(t *testing.T) {
 
 func TestProofLeavesTheListAsItIs(t *testing.T) {
 	highest := append(make([]participant.TxID, 0, 8), id(1, 6))
-	recovery.ProofOfOldLog("bank", participant.Listing{Highest: highest, Prepared: []participant.Branch{branch(id(1, 5), 0)}}, terms())
+	recovery.ProofOfOldLog("bank", participant.Listing{Highest: highest, Prepared: []participant.Branch{branch(id(1, 5), 0)}}, terms(), 0)
 	require.Equal(t, participant.TxID{}, highest[:2][1])
 }
 
