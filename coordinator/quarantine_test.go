@@ -135,3 +135,23 @@ func TestR10AcceptanceEndsOneProofNotTheNext(t *testing.T) {
 		require.Equal(t, int32(1), proofs.Load())
 	})
 }
+
+// R10: what nobody's list could say more about is not rolled back by absence either.
+func TestR10QuarantineHoldsWhatNobodyLists(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite()
+		l := s.start(t, death{})
+		bare, err := l.dtm.Begin(t.Context())
+		require.NoError(t, err)
+		time.Sleep(time.Second) // fake time: begun is durable
+		backup := s.log.Clone()
+		l.kill()
+		s.log = backup
+		s.quarantine(t)
+		dtm := s.open(t, coordinator.Config{})
+		synctest.Wait()
+		info, err := dtm.Get(t.Context(), bare)
+		require.NoError(t, err)
+		require.Zero(t, info.Decision)
+	})
+}
