@@ -339,7 +339,10 @@ func (t *taker) keep(m *marks, now time.Time) ([]*found, error) {
 	for _, f := range ended {
 		retained += int64(len(f.frame))
 		age := now.Sub(f.state.Completed)
-		if age >= t.config.Retention || retained > t.config.RetainBytes && age >= t.config.RetainAtLeast {
+		// In quarantine everything counts that an operator may compare (R10).
+		if t.words.Quarantined() {
+			kept = append(kept, f)
+		} else if age >= t.config.Retention || retained > t.config.RetainBytes && age >= t.config.RetainAtLeast {
 			m.forget(f.state.Tx, m.own.Term)
 		} else {
 			kept = append(kept, f)

@@ -188,6 +188,9 @@ func (s *segments) group(now time.Time) int {
 // disposable reports whether the oldest segment can be emptied in a log of size
 // bytes.
 func (s *segments) disposable(seg *segment, size int64, now time.Time) bool {
+	if seg.latest != 0 && s.marks.words.Quarantined() {
+		return false // R10: nothing is forgotten; nothing new comes either (R12)
+	}
 	if seg.latest > now.UnixMilli() {
 		seg.latest = now.UnixMilli() // the clock was set back (R8): it ages from now on
 	}

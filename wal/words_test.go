@@ -78,14 +78,39 @@ func TestWordsOutliveTheirSegment(t *testing.T) {
 	config.Retention = -1
 	memory := waltest.NewMemory()
 	log, _ := open(t, memory, config)
+	require.NoError(t, log.Accept(t.Context(), "compared"))
+	endMany(t, log)
+	require.Less(t, log.Stats().Segments, 150, "segments were dropped")
+	want := log.Words()
+	require.Equal(t, want, readMemory(t, memory).Words)
+}
+
+// R10, R13: in quarantine every outcome is kept, for the operator to compare, and
+// forgotten as usual once the log is accepted.
+func TestR10NothingIsForgottenInQuarantine(t *testing.T) {
+	config := config
+	config.Retention = -1
+	memory := waltest.NewMemory()
+	log, _ := open(t, memory, config)
 	require.NoError(t, log.Quarantine(t.Context(), "restored"))
+	endMany(t, log)
+	require.Greater(t, log.Stats().Segments, 200)
+	require.NoError(t, log.Close(t.Context()))
+	log, inherited := open(t, memory, config)
+	require.Len(t, inherited, 200)
+	require.NoError(t, log.Accept(t.Context(), "compared"))
+	require.NoError(t, log.Close(t.Context()))
+	_, inherited = open(t, memory, config)
+	require.Empty(t, inherited)
+}
+
+// endMany begins and ends 200 transactions, each in a segment of its own.
+func endMany(t *testing.T, log *wal.Log) {
+	t.Helper()
 	for n := range uint64(200) {
 		tx := log.NewPlace(id(log.Term(), n+1))
 		force(t, log, tx, begun(tx), decided(tx), completed(tx))
 	}
-	require.Less(t, log.Stats().Segments, 150, "segments were dropped")
-	want := log.Words()
-	require.Equal(t, want, readMemory(t, memory).Words)
 }
 
 // A word is durable when it is told, not before; after a failure nobody is told.

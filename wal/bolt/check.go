@@ -17,6 +17,8 @@ var (
 type summary struct {
 	closed bool // the log was closed cleanly, and bbolt would read only pages that were checked
 	sparse bool // nearly all of a large file is free pages
+	// snapshot: it is a copy to be restored, not a log to be opened.
+	snapshot bool
 }
 
 // check reads the whole log at path. An error Is wal.ErrDamaged, ErrNewer or
@@ -64,7 +66,7 @@ func (im *image) inspect() (summary, error) {
 	for _, b := range buckets {
 		byName[string(b.key)] = b
 	}
-	closed, highest, err := im.inspectMeta(byName[string(metaBucket)])
+	closed, snapshot, highest, err := im.inspectMeta(byName[string(metaBucket)])
 	if err != nil {
 		return summary{}, err
 	}
@@ -82,17 +84,19 @@ func (im *image) inspect() (summary, error) {
 	return summary{
 		closed: closed && im.meta.freelist == noFreelist,
 		sparse: im.size > sparseSize && im.used*im.pageSize < im.size/4,
+
+		snapshot: snapshot,
 	}, nil
 }
 
-func (im *image) inspectMeta(bucket item) (closed bool, highest counters, err error) {
+func (im *image) inspectMeta(bucket item) (closed, snapshot bool, highest counters, err error) {
 	if !bucket.bucket {
-		return false, counters{}, errNotLog
+		return false, false, counters{}, errNotLog
 	}
 	values, unknown := map[string][]byte{}, 0
 	err = im.each(bucket, func(it item) error {
 		switch string(it.key) {
-		case string(formatKey), string(createdKey), string(countersKey), string(closedKey):
+		case string(formatKey), string(createdKey), string(countersKey), string(closedKey), string(snapshotKey):
 			values[string(it.key)] = append([]byte{}, it.value...)
 		default:
 			unknown++
@@ -100,35 +104,38 @@ func (im *image) inspectMeta(bucket item) (closed bool, highest counters, err er
 		return nil
 	})
 	if err != nil {
-		return false, counters{}, err
+		return false, false, counters{}, err
 	}
 	if len(values) == 0 {
-		return false, counters{}, errNotLog
+		return false, false, counters{}, errNotLog
 	}
 	// The version first: what it means is for this program to know only up to its own.
 	version, ok := parseFormat(values[string(formatKey)])
 	if !ok {
-		return false, counters{}, fmt.Errorf("format is %x", values[string(formatKey)])
+		return false, false, counters{}, fmt.Errorf("format is %x", values[string(formatKey)])
 	}
 	if version > format {
-		return false, counters{}, fmt.Errorf("%w: format %d, this program knows up to %d", errNewerFormat, version, format)
+		return false, false, counters{}, fmt.Errorf("%w: format %d, this program knows up to %d", errNewerFormat, version, format)
 	}
 	if unknown > 0 {
-		return false, counters{}, fmt.Errorf("%d unknown keys in bucket meta", unknown)
+		return false, false, counters{}, fmt.Errorf("%d unknown keys in bucket meta", unknown)
 	}
 	if highest, err = parseCounters(values[string(countersKey)]); err != nil {
-		return false, counters{}, err
+		return false, false, counters{}, err
 	}
 	if _, err := unseal(createdKey, values[string(createdKey)]); err != nil {
-		return false, counters{}, fmt.Errorf("identity: %w", err)
+		return false, false, counters{}, fmt.Errorf("identity: %w", err)
 	}
-	value, closed := values[string(closedKey)]
-	if closed {
-		if _, err := unseal(closedKey, value); err != nil {
-			return false, counters{}, fmt.Errorf("mark of a clean close: %w", err)
+	for _, mark := range [][]byte{closedKey, snapshotKey} {
+		if value, there := values[string(mark)]; there {
+			if _, err := unseal(mark, value); err != nil {
+				return false, false, counters{}, fmt.Errorf("mark %q: %w", mark, err)
+			}
 		}
 	}
-	return closed, highest, nil
+	_, closed = values[string(closedKey)]
+	_, snapshot = values[string(snapshotKey)]
+	return closed, snapshot, highest, nil
 }
 
 // span is the segments a term has.

@@ -10,6 +10,7 @@
 //	       "created"  16 random bytes: the identity of the log
 //	       "counters" how many terms were opened, and the last epoch given
 //	       "closed"   there only while the log is closed cleanly
+//	       "snapshot" there only in a copy that is not to be opened as a log
 //	terms  term       epoch, numbers of the oldest and the newest segment, owner
 //	log    term, segment, chunk
 //	                  how many chunks of the segment follow, whole record frames

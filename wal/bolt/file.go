@@ -122,6 +122,9 @@ func makeReady(path string) error {
 	if err != nil {
 		return err
 	}
+	if s.snapshot {
+		return fmt.Errorf("%w: %s; put it in place with `assent log restore`, or Restore", ErrSnapshot, path)
+	}
 	if !s.closed || s.sparse {
 		// R5: what a failed fsync left in the page cache reads well, and is not on disk.
 		return replace(path, func(db *bbolt.DB) error { return writeCopy(db, path) })
@@ -247,6 +250,10 @@ func writeCopy(db *bbolt.DB, path string) error {
 	if err != nil {
 		return err
 	}
+	return copyImage(db, im)
+}
+
+func copyImage(db *bbolt.DB, im *image) error {
 	buckets, err := im.buckets()
 	if err != nil {
 		return err

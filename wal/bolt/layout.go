@@ -29,6 +29,7 @@ var (
 	createdKey  = []byte("created")
 	countersKey = []byte("counters")
 	closedKey   = []byte("closed")
+	snapshotKey = []byte("snapshot")
 
 	formatName = []byte("assent log ")
 )
