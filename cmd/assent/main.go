@@ -67,7 +67,7 @@ together or roll back together, whatever crashes.
 
 Exit codes:
   0    done
-  1    failed, the demo's proof for example
+  1    failed: the demo's proof, or a log is damaged, for example
   2    wrong usage or bad input: nothing was begun
   130  interrupted`,
 		Args: cobra.NoArgs,
@@ -76,6 +76,6 @@ Exit codes:
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	command.AddCommand(benchCommand(), demoCommand(), versionCommand())
+	command.AddCommand(benchCommand(), demoCommand(), logCommand(), versionCommand())
 	return command
 }

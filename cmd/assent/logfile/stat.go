@@ -1,0 +1,218 @@
+package logfile
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/assent-tm/assent/participant"
+	"github.com/assent-tm/assent/wal"
+	"github.com/assent-tm/assent/wal/bolt"
+	"github.com/assent-tm/assent/wal/record"
+)
+
+// Report is what Examine finds in a log.
+type Report struct {
+	File     bolt.FileInfo
+	Contents *wal.Contents
+	Segments uint64
+	Records  int // without the headers
+	// InDoubt are the transactions that some participant is still to be told of;
+	// of these, Committed, RolledBack and Undecided are so. A transaction that its
+	// only branch decides counts as undecided.
+	InDoubt, Committed, RolledBack, Undecided int
+	// Oldest is when the oldest of those in doubt was begun; zero if there is none.
+	Oldest time.Time
+	// Retained are the outcomes that are kept for those who ask.
+	Retained int
+}
+
+// Examine reads the whole log and checks all of it: every page in use and every
+// checksum, every record, and that records, terms and marks go together. It changes
+// nothing. Errors are those of bolt.OpenReader and wal.Read.
+func Examine(ctx context.Context, path string) (_ *Report, err error) {
+	r, err := bolt.OpenReader(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	report := &Report{File: r.Info()}
+	if report.Contents, err = wal.Read(ctx, &counting{r, report}); err != nil {
+		return nil, fmt.Errorf("log %s: %w", path, err)
+	}
+	for _, s := range report.Contents.Transactions {
+		report.count(s)
+	}
+	return report, nil
+}
+
+// counting counts what is read.
+type counting struct {
+	*bolt.Reader
+	report *Report
+}
+
+func (c *counting) Scan(ctx context.Context, term participant.Term, fn func(uint64, []byte) error) error {
+	return c.Reader.Scan(ctx, term, func(seq uint64, segment []byte) error {
+		c.report.Segments++
+		for rest := segment; len(rest) > 0; {
+			var err error
+			if _, rest, err = record.NextFrame(rest); err != nil {
+				break // fn says it better
+			}
+			c.report.Records++
+		}
+		c.report.Records-- // the header
+		return fn(seq, segment)
+	})
+}
+
+func (r *Report) count(s *record.State) {
+	if !s.Completed.IsZero() {
+		r.Retained++
+		return
+	}
+	r.InDoubt++
+	switch s.Decision {
+	case record.DecisionCommit:
+		r.Committed++
+	case record.DecisionRollback:
+		r.RolledBack++
+	default:
+		r.Undecided++
+	}
+	if !s.At.IsZero() && (r.Oldest.IsZero() || s.At.Before(r.Oldest)) {
+		r.Oldest = s.At
+	}
+}
+
+// state says how the log was left.
+func (r *Report) state() string {
+	switch {
+	case r.File.Snapshot:
+		return "snapshot"
+	case r.File.Closed:
+		return "closed"
+	default:
+		return "open"
+	}
+}
+
+var stateMeans = map[string]string{
+	"snapshot": "a snapshot, to be put in place with `assent log restore`",
+	"closed":   "closed cleanly",
+	"open":     "in use, or its process died; then the next open copies what it holds",
+}
+
+// fields are what `assent log stat` shows.
+func (r *Report) fields(now time.Time) (f fields) {
+	file, c := r.File, r.Contents
+	f.add("file", file.Path)
+	f.add("format", uint64(file.Format))
+	f.add("identity", hex.EncodeToString(file.Identity[:]))
+	f.add("domain", c.Domain)
+	f.add("state", r.state())
+	f.add("bytes", file.Size)
+	f.add("pages", file.Pages)
+	f.add("pages_used", file.UsedPages)
+	f.add("page_bytes", file.PageSize)
+	f.add("terms_opened", uint64(file.Opened))
+	f.add("epoch", file.Epoch)
+	f.add("segments", r.Segments)
+	f.add("records", r.Records)
+	f.add("in_doubt", r.InDoubt)
+	f.add("committed", r.Committed)
+	f.add("rolled_back", r.RolledBack)
+	f.add("undecided", r.Undecided)
+	f.add("oldest_in_doubt", timeText(r.Oldest))
+	if !r.Oldest.IsZero() {
+		f.add("oldest_in_doubt_seconds", int64(now.Sub(r.Oldest)/time.Second))
+	}
+	f.add("retained", r.Retained)
+	f.add("quarantined", c.Words.Quarantined())
+	f.add("quarantine", wordFields(c.Words.Quarantine))
+	f.add("acceptance", wordFields(c.Words.Acceptance))
+	return append(f, field{"terms", r.terms()})
+}
+
+// terms lists every term of the log, and what the file holds of it.
+func (r *Report) terms() []fields {
+	list := marksFields(r.Contents.Terms)
+	for i, m := range r.Contents.Terms {
+		for _, held := range r.File.Terms {
+			if held.Term == m.Term {
+				list[i].add("epoch", held.Epoch)
+				list[i].add("owner", held.Owner)
+				list[i].add("oldest_segment", held.Oldest)
+				list[i].add("newest_segment", held.Newest)
+			}
+		}
+	}
+	return list
+}
+
+// WriteStat writes the report, as a table or as one JSON object.
+func (r *Report) WriteStat(w io.Writer, asJSON bool, now time.Time) error {
+	if asJSON {
+		return writeJSON(w, r.fields(now))
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row := func(name, format string, args ...any) { fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
+	file, c := r.File, r.Contents
+	row("file", "%s", file.Path)
+	row("state", "%s", stateMeans[r.state()])
+	row("domain", "%s", c.Domain)
+	row("identity", "%x, format %d", file.Identity, file.Format)
+	row("size", "%d bytes, %d pages of %d bytes, %d used and %d free", file.Size, file.Pages, file.PageSize, file.UsedPages, file.Pages-file.UsedPages)
+	row("terms", "%d opened so far, epoch %d", file.Opened, file.Epoch)
+	row("segments", "%d with %d records", r.Segments, r.Records)
+	row("in doubt", "%d: %d committed, %d rolled back, %d undecided", r.InDoubt, r.Committed, r.RolledBack, r.Undecided)
+	if !r.Oldest.IsZero() {
+		row("oldest", "in doubt since %s (%s)", timeText(r.Oldest), now.Sub(r.Oldest).Round(time.Second))
+	}
+	row("retained", "%d outcomes", r.Retained)
+	if q := c.Words.Quarantine; q.Number > 0 {
+		status := "ended"
+		if c.Words.Quarantined() {
+			status = "on: coordinators are in safe mode; ends with `assent log accept`"
+		}
+		row("quarantine", "%s; since %s: %s", status, timeText(q.At), quoted(q.Reason))
+	}
+	if a := c.Words.Acceptance; a.Number > 0 {
+		row("acceptance", "of terms up to %s, on %s: %s", a.Term, timeText(a.At), quoted(a.Reason))
+	}
+	for _, one := range r.terms() {
+		row("term "+fmt.Sprint(one[0].value), "%s", one[1:].text(true))
+	}
+	return t.Flush()
+}
+
+// WriteVerified says that the log is in order, and what was looked at.
+func (r *Report) WriteVerified(w io.Writer, asJSON bool) error {
+	if asJSON {
+		return writeJSON(w, fields{
+			{"file", r.File.Path}, {"ok", true}, {"pages_used", r.File.UsedPages}, {"segments", r.Segments},
+			{"records", r.Records}, {"transactions", len(r.Contents.Transactions)},
+		})
+	}
+	_, err := fmt.Fprintf(w, "%s is in order: %d pages in use, %d segments, %d records of %d transactions\n",
+		r.File.Path, r.File.UsedPages, r.Segments, r.Records, len(r.Contents.Transactions))
+	return err
+}
+
+// WriteFault says as JSON what is wrong with a log.
+func WriteFault(w io.Writer, path string, fault error) error {
+	return writeJSON(w, fields{{"file", path}, {"ok", false}, {"error", fault.Error()}})
+}
+
+func writeJSON(w io.Writer, f fields) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(f)
+}
