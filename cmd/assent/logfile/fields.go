@@ -20,7 +20,7 @@ import (
 // field is one thing that a record says.
 type field struct {
 	name  string
-	value any // string, int, uint64, bool, []string, data, fields or []fields
+	value any // string, a number, bool, []string, data, fields, []fields or list
 }
 
 // fields are shown in their order, as text and as a JSON object. Those that say
@@ -29,6 +29,10 @@ type fields []field
 
 // data is a participant's own bytes.
 type data []byte
+
+// list is shown as its length, unless all is asked for: a log may have been opened a
+// hundred thousand times.
+type list []fields
 
 // shownData is how many bytes of data are shown as text.
 const shownData = 16
@@ -56,6 +60,10 @@ func (f *fields) add(name string, value any) {
 			return
 		}
 	case []fields:
+		if len(v) == 0 {
+			return
+		}
+	case list:
 		if len(v) == 0 {
 			return
 		}
@@ -112,6 +120,11 @@ func valueText(value any, full bool) string {
 			return hex.EncodeToString(v)
 		}
 		return fmt.Sprintf("%x…(%d bytes)", []byte(v[:shownData]), len(v))
+	case list:
+		if !full {
+			return fmt.Sprint(len(v))
+		}
+		return valueText([]fields(v), full)
 	case fields:
 		return "{" + v.text(full) + "}"
 	case []fields:
@@ -215,19 +228,19 @@ func (f *fields) header(h record.Header) {
 		return
 	}
 	f.add("domain", h.Catalogue.Domain)
-	f.add("terms", marksFields(h.Catalogue.Terms))
+	f.add("terms", list(marksFields(h.Catalogue.Terms)))
 	f.add("quarantine", wordFields(h.Catalogue.Words.Quarantine))
 	f.add("acceptance", wordFields(h.Catalogue.Words.Acceptance))
 }
 
 func marksFields(terms []record.TermMarks) []fields {
-	list := make([]fields, len(terms))
+	listed := make([]fields, len(terms))
 	for i, m := range terms {
-		list[i].add("term", m.Term.String())
-		list[i].add("highest", idText(m.Highest))
-		list[i].add("mark", idText(m.Mark))
+		listed[i].add("term", m.Term.String())
+		listed[i].add("highest", idText(m.Highest))
+		listed[i].add("mark", idText(m.Mark))
 	}
-	return list
+	return listed
 }
 
 func wordFields(w record.Word) (f fields) {

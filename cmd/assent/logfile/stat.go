@@ -142,19 +142,22 @@ func (r *Report) fields(now time.Time) (f fields) {
 
 // terms lists every term of the log, and what the file holds of it.
 func (r *Report) terms() []fields {
-	list := marksFields(r.Contents.Terms)
+	terms := marksFields(r.Contents.Terms)
 	for i, m := range r.Contents.Terms {
 		for _, held := range r.File.Terms {
 			if held.Term == m.Term {
-				list[i].add("epoch", held.Epoch)
-				list[i].add("owner", held.Owner)
-				list[i].add("oldest_segment", held.Oldest)
-				list[i].add("newest_segment", held.Newest)
+				terms[i].add("epoch", held.Epoch)
+				terms[i].add("owner", held.Owner)
+				terms[i].add("oldest_segment", held.Oldest)
+				terms[i].add("newest_segment", held.Newest)
 			}
 		}
 	}
-	return list
+	return terms
 }
+
+// shownTerms is how many terms a table shows: those that were opened last.
+const shownTerms = 8
 
 // WriteStat writes the report, as a table or as one JSON object.
 func (r *Report) WriteStat(w io.Writer, asJSON bool, now time.Time) error {
@@ -186,7 +189,12 @@ func (r *Report) WriteStat(w io.Writer, asJSON bool, now time.Time) error {
 	if a := c.Words.Acceptance; a.Number > 0 {
 		row("acceptance", "of terms up to %s, on %s: %s", a.Term, timeText(a.At), quoted(a.Reason))
 	}
-	for _, one := range r.terms() {
+	terms := r.terms()
+	if earlier := len(terms) - shownTerms; earlier > 0 {
+		row("", "%d earlier terms; -o json lists all", earlier)
+		terms = terms[earlier:]
+	}
+	for _, one := range terms {
 		row("term "+fmt.Sprint(one[0].value), "%s", one[1:].text(true))
 	}
 	return t.Flush()
