@@ -120,7 +120,9 @@ func (j *restoring) write(ctx context.Context, temp string) error {
 		if err := copyImage(db, j.reader.fresh()); err != nil {
 			return err
 		}
-		return transact(db, func(tx *bbolt.Tx) error { return tx.Bucket(metaBucket).Delete(snapshotKey) })
+		return transact(db, func(tx *bbolt.Tx) error {
+			return errors.Join(leap(tx), tx.Bucket(metaBucket).Delete(snapshotKey))
+		})
 	})
 	if err = errors.Join(err, j.reader.Unchanged()); err != nil {
 		return err
@@ -130,6 +132,20 @@ func (j *restoring) write(ctx context.Context, temp string) error {
 	}
 	_, err = check(temp)
 	return err
+}
+
+// epochLeap is more than the epochs that a log gives between two restores.
+const epochLeap = 1 << 32
+
+// leap raises the epoch above all that the lost log gave after the copy was made:
+// participants refuse a lower one than they have seen (R9).
+func leap(tx *bbolt.Tx) error {
+	c, err := readCounters(tx)
+	if err != nil {
+		return err
+	}
+	c.epoch += epochLeap
+	return tx.Bucket(metaBucket).Put(countersKey, c.value())
 }
 
 // quarantine writes the word into the log itself: so it holds whatever opens the
