@@ -10,6 +10,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/assent-tm/assent/participant"
 	"github.com/assent-tm/assent/wal/bolt"
@@ -93,7 +94,8 @@ func (d *dumper) record(term participant.Term, seq uint64, r record.Record) erro
 }
 
 func (d *dumper) line(term, segment, kind, tx, says string) error {
-	_, err := fmt.Fprintf(d.out, "%-11s  %7s  %-9s  %-44s  %s\n", term, segment, kind, tx, says)
+	line := fmt.Sprintf("%-11s  %7s  %-9s  %-44s  %s", term, segment, kind, tx, says)
+	_, err := fmt.Fprintln(d.out, strings.TrimRight(line, " "))
 	return err
 }
 

@@ -32,19 +32,6 @@ var states = map[string]func(t *testing.T, path string){
 	"forgotten": writeForgotten,
 }
 
-func addGoldenLog(t *testing.T, name string, write func(*testing.T, string)) {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "log.db")
-	write(t, path)
-	content, err := os.ReadFile(path)
-	require.NoError(t, err)
-	report, err := Examine(t.Context(), path)
-	require.NoError(t, err)
-	addGolden(t, name+".db", content)
-	addGolden(t, name+".dump", []byte(dumpOf(t, path)))
-	addGolden(t, name+".state", []byte(stateText(report.Contents)))
-}
-
 // writer is a coordinator's log while it is written.
 type writer struct {
 	t         *testing.T
