@@ -101,24 +101,28 @@ const (
 
 type both = [2]participanttest.State
 
+// copyByHand copies the file while nobody writes it: what a file system's snapshot
+// has.
+func (h *house) copyByHand() (putBack func()) {
+	content, err := os.ReadFile(h.path)
+	require.NoError(h.t, err)
+	return func() { require.NoError(h.t, os.WriteFile(h.path, content, 0o600)) }
+}
+
+func (h *house) snapshot() (putBack func()) {
+	copied := filepath.Join(filepath.Dir(h.path), "snapshot")
+	require.NoError(h.t, h.store.Snapshot(h.t.Context(), copied))
+	return func() {
+		_, err := bolt.Restore(h.t.Context(), copied, h.path, bolt.RestoreOptions{Reason: "the disk failed", Replace: true})
+		require.NoError(h.t, err)
+	}
+}
+
 // R10, end to end with real files: a log is put back that was copied while one
 // transaction was decided and not told, and one was still voting, which then
 // committed. Whichever way it was copied and put back, nothing is split: what it
 // decided is told, what it does not know is left alone until an operator's word.
 func TestR10ALogIsRestored(t *testing.T) {
-	copyByHand := func(h *house) (putBack func()) {
-		content, err := os.ReadFile(h.path) // nobody writes: what a file system's snapshot has
-		require.NoError(h.t, err)
-		return func() { require.NoError(h.t, os.WriteFile(h.path, content, 0o600)) }
-	}
-	snapshot := func(h *house) (putBack func()) {
-		copied := filepath.Join(filepath.Dir(h.path), "snapshot")
-		require.NoError(h.t, h.store.Snapshot(h.t.Context(), copied))
-		return func() {
-			_, err := bolt.Restore(h.t.Context(), copied, h.path, bolt.RestoreOptions{Reason: "the disk failed", Replace: true})
-			require.NoError(h.t, err)
-		}
-	}
 	for name, c := range map[string]struct {
 		copy func(*house) (putBack func())
 		// restart: the coordinator was started again before the log was lost, so that
@@ -126,38 +130,15 @@ func TestR10ALogIsRestored(t *testing.T) {
 		restart bool
 		why     string
 	}{
-		"copied by hand, proven by a participant": {copyByHand, false, `participant "bank_`},
-		"snapshot and restore":                    {snapshot, false, "the disk failed"},
-		"snapshot and restore, a restart between": {snapshot, true, "the disk failed"},
+		"copied by hand, proven by a participant": {(*house).copyByHand, false, `participant "bank_`},
+		"snapshot and restore":                    {(*house).snapshot, false, "the disk failed"},
+		"snapshot and restore, a restart between": {(*house).snapshot, true, "the disk failed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := &house{t: t, path: filepath.Join(t.TempDir(), "log"), banks: participanttest.NewStore()}
-				h.open()
-				h.deaf.Store(true)
-				decided, answer := h.transfer()
-				require.ErrorIs(t, <-answer, coordinator.ErrCommitPending)
-				voting := make(chan struct{})
-				h.held.Store(&voting)
-				split, answer := h.transfer()
-				synctest.Wait() // bank_b is asked
-				putBack := c.copy(h)
-				h.held.Store(nil)
-				close(voting)
-				require.ErrorIs(t, <-answer, coordinator.ErrCommitPending)
-				if c.restart {
-					h.close()
-					h.open()
-				}
-				lost, answer := h.transfer()
-				require.ErrorIs(t, <-answer, coordinator.ErrCommitPending)
-				h.close()
-				for _, id := range []participant.TxID{decided, split, lost} {
-					require.Equal(t, both{committed, prepared}, h.states(id))
-				}
-
+				decided, split, lost, putBack := h.lose(c.copy, c.restart)
 				putBack()
-				h.deaf.Store(false)
 				for range 2 { // it stays so, however often it is started
 					h.open()
 					h.requireSafeMode(c.why, split, lost)
@@ -167,29 +148,45 @@ func TestR10ALogIsRestored(t *testing.T) {
 				}
 				h.open()
 				// The operator compares, and commits by hand what bank_a has committed.
-				require.NoError(t, h.banks.Participant("bank_b").Commit(t.Context(), participant.Branch{Domain: "test", Tx: split, Number: 1, Epoch: h.epoch.Load()}))
+				byHand := participant.Branch{Domain: "test", Tx: split, Number: 1, Epoch: h.epoch.Load()}
+				require.NoError(t, h.banks.Participant("bank_b").Commit(t.Context(), byHand))
 				require.NoError(t, h.dtm.Accept(t.Context(), "compared with both banks"))
 				h.close()
-
 				h.open()
-				_, on := h.dtm.SafeMode()
-				require.False(t, on)
-				require.NoError(t, h.dtm.WaitRecovered(t.Context()))
-				_, answer = h.transfer()
-				require.NoError(t, <-answer, "it works on")
-				time.Sleep(10 * time.Minute) // fake time: many sweeps
-				for i, name := range []string{"bank_a", "bank_b"} {
-					branch := participant.Branch{Domain: "test", Tx: split, Number: i}
-					require.Equal(t, 1, h.banks.Participant(name).Effects(branch), "settled by hand stays settled")
-				}
-				info, err := h.dtm.Get(t.Context(), split)
-				require.NoError(t, err)
-				require.Equal(t, participant.OutcomeHeuristicCommit, info.Outcome, "and is reported: the log says otherwise")
-				h.requireAfter(lost, c.restart)
+				h.requireAccepted(split, lost, c.restart)
 				h.close()
 			})
 		})
 	}
+}
+
+// lose makes a copy of the log between the commits of three transactions, none of
+// which bank_b hears of, and then loses the log.
+func (h *house) lose(copyLog func(*house) (putBack func()), restart bool) (decided, split, lost participant.TxID, putBack func()) {
+	h.open()
+	h.deaf.Store(true)
+	decided, answer := h.transfer()
+	require.ErrorIs(h.t, <-answer, coordinator.ErrCommitPending)
+	voting := make(chan struct{})
+	h.held.Store(&voting)
+	split, answer = h.transfer()
+	synctest.Wait() // bank_b is asked
+	putBack = copyLog(h)
+	h.held.Store(nil)
+	close(voting)
+	require.ErrorIs(h.t, <-answer, coordinator.ErrCommitPending)
+	if restart {
+		h.close()
+		h.open()
+	}
+	lost, answer = h.transfer()
+	require.ErrorIs(h.t, <-answer, coordinator.ErrCommitPending)
+	h.close()
+	for _, id := range []participant.TxID{decided, split, lost} {
+		require.Equal(h.t, both{committed, prepared}, h.states(id))
+	}
+	h.deaf.Store(false)
+	return decided, split, lost, putBack
 }
 
 func (h *house) requireSafeMode(why string, undecided, lost participant.TxID) {
@@ -208,18 +205,31 @@ func (h *house) requireSafeMode(why string, undecided, lost participant.TxID) {
 	require.Equal(h.t, prepared, h.states(lost)[1])
 }
 
-// requireAfter: what the operator left is rolled back by absence, unless it is of a
-// term that the log never saw.
-func (h *house) requireAfter(lost participant.TxID, foreign bool) {
+// requireAccepted: it works on, and what the operator left is rolled back by absence,
+// unless it is of a term that the log never saw.
+func (h *house) requireAccepted(split, lost participant.TxID, foreign bool) {
 	h.t.Helper()
+	_, on := h.dtm.SafeMode()
+	require.False(h.t, on)
+	require.NoError(h.t, h.dtm.WaitRecovered(h.t.Context()))
+	_, answer := h.transfer()
+	require.NoError(h.t, <-answer)
+	time.Sleep(10 * time.Minute) // fake time: many sweeps
+	for i, name := range []string{"bank_a", "bank_b"} {
+		branch := participant.Branch{Domain: "test", Tx: split, Number: i}
+		require.Equal(h.t, 1, h.banks.Participant(name).Effects(branch), "settled by hand stays settled")
+	}
+	info, err := h.dtm.Get(h.t.Context(), split)
+	require.NoError(h.t, err)
+	require.Equal(h.t, participant.OutcomeHeuristicCommit, info.Outcome, "and is reported: the log says otherwise")
 	orphans, err := h.dtm.Orphans(h.t.Context())
 	require.NoError(h.t, err)
-	if !foreign {
-		require.Empty(h.t, orphans)
-		require.Contains(h.t, []participanttest.State{none, rolled}, h.states(lost)[1])
+	if foreign {
+		require.Equal(h.t, prepared, h.states(lost)[1])
+		require.Len(h.t, orphans, 1)
+		require.Equal(h.t, recovery.ForeignTerm, orphans[0].Verdict)
 		return
 	}
-	require.Equal(h.t, prepared, h.states(lost)[1])
-	require.Len(h.t, orphans, 1)
-	require.Equal(h.t, recovery.ForeignTerm, orphans[0].Verdict)
+	require.Empty(h.t, orphans)
+	require.Contains(h.t, []participanttest.State{none, rolled}, h.states(lost)[1])
 }

@@ -39,7 +39,9 @@ func orderTransaction(t *testing.T, log *wal.Log, number byte, inDoubt bool) {
 	id := participant.TxID{Term: log.Term(), UUID: uuid.UUID{number}}
 	place, at := log.NewPlace(id), time.Now()
 	records := []record.Record{
-		record.Begun{Tx: id, At: at}, record.Enlisted{Tx: id, Participant: "bank_a", Data: []byte("account 17 of a customer")}, record.Preparing{Tx: id},
+		record.Begun{Tx: id, At: at},
+		record.Enlisted{Tx: id, Participant: "bank_a", Data: []byte("account 17 of a customer")},
+		record.Preparing{Tx: id},
 		record.Decided{Tx: id, Decision: record.DecisionCommit, Votes: []participant.Vote{participant.VotePrepared}, By: record.NoBranch},
 	}
 	if !inDoubt {

@@ -30,7 +30,9 @@ func banking(t *testing.T) string {
 		place := log.NewPlace(id)
 		at := time.Now().Add(-24 * time.Hour)
 		records := []record.Record{
-			record.Begun{Tx: id, At: at}, record.Enlisted{Tx: id, Participant: "bank_a"}, record.Preparing{Tx: id},
+			record.Begun{Tx: id, At: at},
+			record.Enlisted{Tx: id, Participant: "bank_a"},
+			record.Preparing{Tx: id},
 			record.Decided{Tx: id, Decision: record.DecisionCommit, Votes: []participant.Vote{participant.VotePrepared}, By: record.NoBranch},
 		}
 		if ended {

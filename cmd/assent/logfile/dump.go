@@ -42,20 +42,11 @@ func Dump(ctx context.Context, path string, w io.Writer, o DumpOptions) (err err
 	defer func() { err = errors.Join(err, r.Close()) }()
 	buffered := bufio.NewWriter(w)
 	d := dumper{DumpOptions: o, out: buffered}
-	if !o.JSON {
-		d.line("TERM", "SEGMENT", "KIND", "TRANSACTION", "SAYS")
-	}
-	for _, term := range r.Terms() {
-		err := r.Scan(ctx, term, func(seq uint64, segment []byte) error { return d.segment(term, seq, segment) })
-		if err != nil {
-			return errors.Join(fmt.Errorf("dump log %s: %w", path, err), buffered.Flush())
-		}
-	}
-	if err := buffered.Flush(); err != nil {
-		return err
+	if err := errors.Join(d.log(ctx, r), buffered.Flush()); err != nil {
+		return fmt.Errorf("dump log %s: %w", path, err)
 	}
 	if !o.Tx.IsZero() && !d.found {
-		return fmt.Errorf("%s: %w", o.Tx, ErrNoRecord)
+		return fmt.Errorf("dump log %s: %s: %w", path, o.Tx, ErrNoRecord)
 	}
 	return nil
 }
@@ -64,6 +55,21 @@ type dumper struct {
 	DumpOptions
 	out   io.Writer
 	found bool
+}
+
+func (d *dumper) log(ctx context.Context, r *bolt.Reader) error {
+	if !d.JSON {
+		if err := d.line("TERM", "SEGMENT", "KIND", "TRANSACTION", "SAYS"); err != nil {
+			return err
+		}
+	}
+	for _, term := range r.Terms() {
+		err := r.Scan(ctx, term, func(seq uint64, segment []byte) error { return d.segment(term, seq, segment) })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (d *dumper) segment(term participant.Term, seq uint64, segment []byte) error {

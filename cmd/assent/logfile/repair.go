@@ -67,7 +67,9 @@ func (a Accepted) Write(w io.Writer, asJSON bool) error {
 	word := a.Words.Acceptance
 	if asJSON {
 		return writeJSON(w, fields{
-			{"file", a.Path}, {"was_quarantined", a.WasQuarantined}, {"quarantined", a.Words.Quarantined()},
+			{"file", a.Path},
+			{"was_quarantined", a.WasQuarantined},
+			{"quarantined", a.Words.Quarantined()},
 			{"acceptance", wordFields(word)},
 		})
 	}

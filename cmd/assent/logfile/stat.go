@@ -204,8 +204,12 @@ func (r *Report) WriteStat(w io.Writer, asJSON bool, now time.Time) error {
 func (r *Report) WriteVerified(w io.Writer, asJSON bool) error {
 	if asJSON {
 		return writeJSON(w, fields{
-			{"file", r.File.Path}, {"ok", true}, {"pages_used", r.File.UsedPages}, {"segments", r.Segments},
-			{"records", r.Records}, {"transactions", len(r.Contents.Transactions)},
+			{"file", r.File.Path},
+			{"ok", true},
+			{"pages_used", r.File.UsedPages},
+			{"segments", r.Segments},
+			{"records", r.Records},
+			{"transactions", len(r.Contents.Transactions)},
 		})
 	}
 	_, err := fmt.Fprintf(w, "%s is in order: %d pages in use, %d segments, %d records of %d transactions\n",
