@@ -52,7 +52,7 @@ func explain(path string, found error) error {
 		return fmt.Errorf("%w: %s: %w; name the right file, or one that does not exist to begin a new log", wal.ErrForeign, path, found)
 	default:
 		return fmt.Errorf("%w: %s: %w; keep the file, it may hold decisions: examine a copy with the bbolt tool; "+
-			"restore a backup only if you must, it is recognised as old only through participants that can list their branches", wal.ErrDamaged, path, found)
+			"if you must, put a backup in place with `assent log restore`, which has the coordinator wait until you have compared", wal.ErrDamaged, path, found)
 	}
 }
 

@@ -51,7 +51,8 @@ const (
 	KindCompleted
 	KindHeuristic
 	KindCarried
-	// KindOperator is reserved for the recorded words of operators.
+	// KindOperator is reserved for operators' words on a transaction; those on the
+	// whole log are in Catalogue.Words.
 	KindOperator
 	// KindHeader is the first record of a segment; it belongs to no transaction.
 	KindHeader
