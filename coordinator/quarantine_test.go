@@ -40,8 +40,11 @@ func TestR10QuarantineIsSafeModeUntilAccepted(t *testing.T) {
 		time.Sleep(time.Second) // fake time: begun is durable
 		backup := s.log.Clone()
 		l.kill()
-		// A restart in between: what the lost term knew proves nothing.
-		lost := s.leave(t, undecided, "bank_a", "bank_c")
+		// A restart in between: what the lost term knew proves nothing. It lacked the
+		// banks that are still to be told.
+		l = s.start(t, death{}, "bank_c", "bank_d")
+		lost := l.leave(t, undecided, "bank_c", "bank_d")
+		l.kill()
 		s.log = backup
 		s.quarantine(t)
 		s.log = s.log.Clone() // a crash right after it
@@ -72,7 +75,7 @@ func TestR10QuarantineIsSafeModeUntilAccepted(t *testing.T) {
 		l.kill()
 
 		dtm := s.open(t, coordinator.Config{
-			Participants: []participant.Participant{s.banks.Participant("bank_a"), s.banks.Participant("bank_b")},
+			Participants: []participant.Participant{s.banks.Participant("bank_a"), s.banks.Participant("bank_b"), s.banks.Participant("bank_c")},
 			Trace:        &coordinator.Trace{SafeMode: func(reason string) { why <- reason }},
 		})
 		require.NoError(t, dtm.WaitRecovered(t.Context()))
@@ -85,7 +88,7 @@ func TestR10QuarantineIsSafeModeUntilAccepted(t *testing.T) {
 		require.NoError(t, err)
 		orphans, err := dtm.Orphans(t.Context())
 		require.NoError(t, err)
-		require.Len(t, orphans, 1, "of the lost term")
+		require.Len(t, orphans, 1, "of the lost term, at bank_c")
 		require.Equal(t, recovery.ForeignTerm, orphans[0].Verdict)
 		require.Empty(t, why)
 	})

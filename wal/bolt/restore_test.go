@@ -150,3 +150,31 @@ func TestRestoreThatFailsChangesNothing(t *testing.T) {
 	require.ErrorIs(t, err, wal.ErrLocked)
 	require.NoError(t, s.Close())
 }
+
+// While a log is replaced there is one at every moment: a coordinator that found none
+// would begin a new log, and take every prepared branch for another log's.
+func TestRestoreLeavesNoMomentWithoutALog(t *testing.T) {
+	path, source := banking(t), banking(t)
+	stop := make(chan struct{})
+	missing := make(chan error, 1)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				missing <- nil
+				return
+			default:
+			}
+			if _, err := os.Lstat(path); err != nil {
+				missing <- err
+				return
+			}
+		}
+	}()
+	for range 20 {
+		_, err := Restore(t.Context(), source, path, RestoreOptions{Reason: "why", Replace: true})
+		require.NoError(t, err)
+	}
+	close(stop)
+	require.NoError(t, <-missing)
+}
