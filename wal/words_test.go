@@ -72,6 +72,21 @@ func TestR10WordsMergeOverInterruptedOpens(t *testing.T) {
 	}
 }
 
+// R9, R10: of two terms that are taken over together the older one may hold the newer
+// word.
+func TestR10TheNewestWordCountsWhereverItIs(t *testing.T) {
+	memory := waltest.NewMemory()
+	older, _ := open(t, memory, config)
+	newer, _ := open(t, memory, config)
+	require.Less(t, older.Term(), newer.Term())
+	require.NoError(t, older.Quarantine(t.Context(), "restored"))
+	want := older.Words()
+	memory = memory.Clone()
+	require.Equal(t, want, readMemory(t, memory).Words)
+	log, _ := open(t, memory, config)
+	require.Equal(t, want, log.Words())
+}
+
 // Words are kept although the segment they were first written to is dropped.
 func TestWordsOutliveTheirSegment(t *testing.T) {
 	config := config

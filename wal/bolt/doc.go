@@ -30,4 +30,12 @@
 //
 // Beside the log lies a lock file, path + ".lock". It is never renamed or removed;
 // a lock on the log itself would let two owners in while it is replaced.
+//
+// # Copies
+//
+// A log that is older than what its participants were told splits transactions (R10).
+// So a copy that [Store.Snapshot] makes of a log in use, or [Reader.Snapshot] of one that
+// is not, is marked, and Open refuses it. [Restore] puts it in place in quarantine: the
+// coordinator that opens it is in safe mode until an operator accepts it. [Reader] reads
+// logs and copies without a lock, and changes nothing.
 package bolt
