@@ -13,7 +13,8 @@
 // transactions:
 //
 //	Header     term, number, the highest id begun, the mark: the highest id
-//	           forgotten; now and then the catalogue of all former terms
+//	           forgotten; now and then the catalogue of all former terms, with what
+//	           operators said of the log
 //	Carried…   transactions moved here from segments that are dropped with this
 //	           very append, or from terms that were taken over
 //	records…   what the callers appended, in their order

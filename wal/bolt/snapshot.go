@@ -19,8 +19,9 @@ var ErrSnapshot = errors.New("a snapshot, which is not opened as a log")
 // used. The file is whole, checked and on disk when Snapshot returns nil, or not
 // there at all. It is marked: Open refuses it, Restore and OpenReader take it.
 //
-// Appends go on meanwhile, but the log's file may grow, and Close waits. An error
-// Is fs.ErrExist if there is a file at path.
+// Appends go on meanwhile; only one for which the file would have to outgrow
+// Options.MapSize waits, and so does Close. An error Is fs.ErrExist if there is a file
+// at path.
 func (s *Store) Snapshot(ctx context.Context, path string) error {
 	var copying error // a fault of the copy is not the log's
 	err := writeNew(path, func(db *bbolt.DB) error {

@@ -101,10 +101,10 @@ func (f fields) text(full bool) string {
 	var parts []string
 	for _, one := range f {
 		if one.value == true {
-			parts = append(parts, one.name)
+			parts = append(parts, quoted(one.name))
 			continue
 		}
-		parts = append(parts, one.name+"="+valueText(one.value, full))
+		parts = append(parts, quoted(one.name)+"="+valueText(one.value, full))
 	}
 	return strings.Join(parts, " ")
 }
