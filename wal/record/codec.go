@@ -24,19 +24,6 @@ import (
 // the highest it reads, but for a Header with operators' words.
 const Version = 1
 
-// versionOfWords is the version of a Header whose catalogue has operators' words. A
-// log without any is written as before, for programs that don't know them; those
-// that don't must not use a log in quarantine.
-const versionOfWords = 2
-
-// highestVersion is the highest version of the kind that this program reads.
-func highestVersion(kind Kind) int {
-	if kind == KindHeader {
-		return versionOfWords
-	}
-	return Version
-}
-
 // maxBody bounds what a damaged length can make us read. The largest record is a
 // Header with the catalogue of a log that was opened some 400,000 times.
 const maxBody = 16 << 20
@@ -324,14 +311,7 @@ func (r Carried) encodeFields(e *encoder) {
 const (
 	branchFields    = 5
 	termMarksFields = 3
-	wordsFields     = 2
-	wordFields      = 4
 )
-
-// worded reports whether the header holds operators' words.
-func (r Header) worded() bool {
-	return r.Catalogue != nil && r.Catalogue.Words != Words{}
-}
 
 func (r Header) encodeFields(e *encoder) {
 	e.uint(r.Seq)
@@ -354,18 +334,4 @@ func (r Header) encodeFields(e *encoder) {
 		e.word(r.Catalogue.Words.Quarantine)
 		e.word(r.Catalogue.Words.Acceptance)
 	}
-}
-
-func (e *encoder) word(w Word) {
-	if w.Number == 0 {
-		e.known("number of a word", w == Word{})
-		e.check(e.EncodeNil())
-		return
-	}
-	e.known("time of a word", set(w.At))
-	e.array(wordFields)
-	e.uint(w.Number)
-	e.time(w.At)
-	e.uint(uint64(w.Term))
-	e.reason(w.Reason)
 }

@@ -130,32 +130,6 @@ func (d *decoder) catalogue() *Catalogue {
 	return c
 }
 
-// worded reads the words at the end of a header.
-func (d *decoder) worded(h Header) Header {
-	words := Words{Quarantine: d.word(), Acceptance: d.word()}
-	if d.err == nil && (h.Catalogue == nil || words == Words{}) {
-		d.fail("operators' words without a catalogue, or none")
-	}
-	if d.err == nil {
-		h.Catalogue.Words = words
-	}
-	return h
-}
-
-func (d *decoder) word() Word {
-	n := d.array(wordFields)
-	if d.err != nil || n < 0 {
-		return Word{}
-	}
-	if n != wordFields {
-		d.fail("%d fields of a word", n)
-	}
-	w := Word{Number: d.uint(), At: d.time(), Term: participant.Term(d.uint()), Reason: d.text(MaxReason)}
-	d.known("number of a word", w.Number != 0)
-	d.known("time of a word", set(w.At))
-	return w
-}
-
 func (d *decoder) fail(format string, args ...any) {
 	if d.err == nil {
 		d.err = fmt.Errorf(format, args...)

@@ -58,3 +58,67 @@ func (w Words) Accepted() participant.Term { return w.Acceptance.Term }
 
 // Next is the number of the next word.
 func (w Words) Next() uint64 { return max(w.Quarantine.Number, w.Acceptance.Number) + 1 }
+
+// On disk the words are two more fields of a Header, each nil if it was never said.
+const (
+	wordsFields = 2
+	wordFields  = 4
+)
+
+// versionOfWords is the version of a Header whose catalogue has operators' words. A
+// log without any is written as before, for programs that don't know them; those
+// that don't must not use a log in quarantine.
+const versionOfWords = 2
+
+// highestVersion is the highest version of the kind that this program reads.
+func highestVersion(kind Kind) int {
+	if kind == KindHeader {
+		return versionOfWords
+	}
+	return Version
+}
+
+// worded reports whether the header holds operators' words.
+func (r Header) worded() bool {
+	return r.Catalogue != nil && r.Catalogue.Words != Words{}
+}
+
+func (e *encoder) word(w Word) {
+	if w.Number == 0 {
+		e.known("number of a word", w == Word{})
+		e.check(e.EncodeNil())
+		return
+	}
+	e.known("time of a word", set(w.At))
+	e.array(wordFields)
+	e.uint(w.Number)
+	e.time(w.At)
+	e.uint(uint64(w.Term))
+	e.reason(w.Reason)
+}
+
+// worded reads the words at the end of a header.
+func (d *decoder) worded(h Header) Header {
+	words := Words{Quarantine: d.word(), Acceptance: d.word()}
+	if d.err == nil && (h.Catalogue == nil || words == Words{}) {
+		d.fail("operators' words without a catalogue, or none")
+	}
+	if d.err == nil {
+		h.Catalogue.Words = words
+	}
+	return h
+}
+
+func (d *decoder) word() Word {
+	n := d.array(wordFields)
+	if d.err != nil || n < 0 {
+		return Word{}
+	}
+	if n != wordFields {
+		d.fail("%d fields of a word", n)
+	}
+	w := Word{Number: d.uint(), At: d.time(), Term: participant.Term(d.uint()), Reason: d.text(MaxReason)}
+	d.known("number of a word", w.Number != 0)
+	d.known("time of a word", set(w.At))
+	return w
+}
