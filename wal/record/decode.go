@@ -46,7 +46,7 @@ func decode(body []byte) (Record, error) {
 	}
 	id := participant.TxID{Term: participant.Term(d.uint()), UUID: d.uuid()}
 	r := d.fields(kind, id)
-	if version == versionOfWords {
+	if d.err == nil && version == versionOfWords {
 		r = d.worded(r.(Header))
 	}
 	if d.err == nil && !id.Term.Valid() {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/vmihailenco/msgpack/v5"
 	"pgregory.net/rapid"
 
 	"github.com/assent-tm/assent/participant"
@@ -55,4 +56,14 @@ func TestOnlyWordsRaiseTheVersion(t *testing.T) {
 	const version = 3 // length, array, kind, version
 	require.Equal(t, byte(1), plain[version])
 	require.Equal(t, byte(2), worded[version])
+}
+
+// A version that only looks like that of words when it is cut to a byte.
+func TestAnImpossibleVersionIsDamage(t *testing.T) {
+	for _, kind := range kinds {
+		body, err := msgpack.Marshal([]any{uint64(kind), uint64(256 + 2), uint64(participant.NewTerm(1, 1)), make([]byte, 16), nil, nil})
+		require.NoError(t, err)
+		_, _, err = record.Next(frame(body))
+		require.ErrorIs(t, err, record.ErrCorrupt)
+	}
 }
