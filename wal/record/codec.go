@@ -127,17 +127,17 @@ var fieldCount = [...]int{
 
 func (e *encoder) begin(r Record) {
 	e.body, e.err = e.body[:0], nil
-	id, version, fields := r.TxID(), Version, fieldCount[r.Kind()]
+	id, version := r.TxID(), Version
 	if h, ok := r.(Header); ok {
 		id = participant.TxID{Term: h.Term, UUID: h.Highest}
 		if h.worded() {
-			version, fields = versionOfWords, fields+wordsFields
+			version = versionOfWords
 		}
 	}
 	if !id.Term.Valid() {
 		e.check(fmt.Errorf("invalid term %d", uint64(id.Term)))
 	}
-	e.array(2 + fields)
+	e.array(2 + fieldsOf(r.Kind(), version))
 	e.uint(uint64(r.Kind()))
 	e.uint(uint64(version))
 	e.uint(uint64(id.Term))

@@ -37,12 +37,8 @@ func decode(body []byte) (Record, error) {
 	if d.err == nil && (kind == 0 || int(kind) >= len(fieldCount) || fieldCount[kind] == 0 || version < Version || version > highestVersion(kind)) {
 		return nil, &UnknownError{Kind: kind, Version: version}
 	}
-	want := 2 + fieldCount[kind]
-	if version == versionOfWords {
-		want += wordsFields
-	}
-	if d.err == nil && n != want {
-		d.fail("%d fields instead of %d", n, want)
+	if d.err == nil && n != 2+fieldsOf(kind, version) {
+		d.fail("%d fields instead of %d", n, 2+fieldsOf(kind, version))
 	}
 	id := participant.TxID{Term: participant.Term(d.uint()), UUID: d.uuid()}
 	r := d.fields(kind, id)

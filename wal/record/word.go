@@ -78,6 +78,14 @@ func highestVersion(kind Kind) int {
 	return Version
 }
 
+// fieldsOf is how many fields a known record has after kind and version.
+func fieldsOf(kind Kind, version int) int {
+	if version == versionOfWords {
+		return fieldCount[kind] + wordsFields
+	}
+	return fieldCount[kind]
+}
+
 // worded reports whether the header holds operators' words.
 func (r Header) worded() bool {
 	return r.Catalogue != nil && r.Catalogue.Words != Words{}
