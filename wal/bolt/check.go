@@ -66,7 +66,7 @@ func (im *image) inspect() (summary, error) {
 	for _, b := range buckets {
 		byName[string(b.key)] = b
 	}
-	closed, snapshot, highest, err := im.inspectMeta(byName[string(metaBucket)])
+	closed, highest, err := im.inspectMeta(byName[string(metaBucket)])
 	if err != nil {
 		return summary{}, err
 	}
@@ -85,13 +85,13 @@ func (im *image) inspect() (summary, error) {
 		closed: closed && im.meta.freelist == noFreelist,
 		sparse: im.size > sparseSize && im.used*im.pageSize < im.size/4,
 
-		snapshot: snapshot,
+		snapshot: im.snapshot,
 	}, nil
 }
 
-func (im *image) inspectMeta(bucket item) (closed, snapshot bool, highest counters, err error) {
+func (im *image) inspectMeta(bucket item) (closed bool, highest counters, err error) {
 	if !bucket.bucket {
-		return false, false, counters{}, errNotLog
+		return false, counters{}, errNotLog
 	}
 	values, unknown := map[string][]byte{}, 0
 	err = im.each(bucket, func(it item) error {
@@ -104,38 +104,50 @@ func (im *image) inspectMeta(bucket item) (closed, snapshot bool, highest counte
 		return nil
 	})
 	if err != nil {
-		return false, false, counters{}, err
+		return false, counters{}, err
 	}
 	if len(values) == 0 {
-		return false, false, counters{}, errNotLog
+		return false, counters{}, errNotLog
 	}
 	// The version first: what it means is for this program to know only up to its own.
 	version, ok := parseFormat(values[string(formatKey)])
 	if !ok {
-		return false, false, counters{}, fmt.Errorf("format is %x", values[string(formatKey)])
+		return false, counters{}, fmt.Errorf("format is %x", values[string(formatKey)])
 	}
 	if version > format {
-		return false, false, counters{}, fmt.Errorf("%w: format %d, this program knows up to %d", errNewerFormat, version, format)
+		return false, counters{}, fmt.Errorf("%w: format %d, this program knows up to %d", errNewerFormat, version, format)
 	}
 	if unknown > 0 {
-		return false, false, counters{}, fmt.Errorf("%d unknown keys in bucket meta", unknown)
+		return false, counters{}, fmt.Errorf("%d unknown keys in bucket meta", unknown)
 	}
 	if highest, err = parseCounters(values[string(countersKey)]); err != nil {
-		return false, false, counters{}, err
+		return false, counters{}, err
 	}
 	if _, err := unseal(createdKey, values[string(createdKey)]); err != nil {
-		return false, false, counters{}, fmt.Errorf("identity: %w", err)
+		return false, counters{}, fmt.Errorf("identity: %w", err)
 	}
-	for _, mark := range [][]byte{closedKey, snapshotKey} {
-		if value, there := values[string(mark)]; there {
-			if _, err := unseal(mark, value); err != nil {
-				return false, false, counters{}, fmt.Errorf("mark %q: %w", mark, err)
-			}
+	if im.snapshot, err = marked(values, snapshotKey); err != nil {
+		return false, counters{}, err
+	}
+	value, closed := values[string(closedKey)]
+	if closed {
+		if _, err := unseal(closedKey, value); err != nil {
+			return false, counters{}, fmt.Errorf("mark of a clean close: %w", err)
 		}
 	}
-	_, closed = values[string(closedKey)]
-	_, snapshot = values[string(snapshotKey)]
-	return closed, snapshot, highest, nil
+	return closed, highest, nil
+}
+
+// marked reports whether the mark is among the values of the meta bucket.
+func marked(values map[string][]byte, mark []byte) (bool, error) {
+	value, there := values[string(mark)]
+	if !there {
+		return false, nil
+	}
+	if _, err := unseal(mark, value); err != nil {
+		return false, fmt.Errorf("mark %q: %w", mark, err)
+	}
+	return true, nil
 }
 
 // span is the segments a term has.

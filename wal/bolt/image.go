@@ -47,6 +47,7 @@ type image struct {
 	meta     meta // of the last commit
 	seen     []bool
 	used     int64 // pages reached from the root
+	snapshot bool  // it has the mark of a snapshot, known once it is inspected
 }
 
 type meta struct {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/bbolt"
 
 	"github.com/assent-tm/assent/wal"
 	"github.com/assent-tm/assent/wal/waltest"
@@ -149,4 +150,12 @@ func TestCompactRefusesWhatIsNoLog(t *testing.T) {
 	_, _, err = Compact(path)
 	require.ErrorIs(t, err, wal.ErrDamaged)
 	require.Equal(t, damaged, read(t, path))
+}
+
+func TestADamagedMarkIsDamage(t *testing.T) {
+	path, _ := written(t)
+	edit(t, path, func(tx *bbolt.Tx) error { return tx.Bucket(metaBucket).Put(snapshotKey, []byte("four and more")) })
+	_, err := Open(path, smallMap)
+	require.ErrorIs(t, err, wal.ErrDamaged)
+	require.NotErrorIs(t, err, ErrSnapshot)
 }
