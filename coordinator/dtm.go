@@ -139,9 +139,12 @@ func (d *DTM) find(ctx context.Context, id participant.TxID) (t *transaction, wh
 			return nil, d.safeModeError()
 		}
 		return nil, &RolledBackError{Tx: id, Cause: record.CausePresumed}
-	case wal.AbsentForeign:
+	case wal.AbsentForeign, wal.AbsentLost:
 		if d.safeMode.Load() != nil {
 			return nil, d.safeModeError() // an old log may lack whole terms
+		}
+		if absence == wal.AbsentLost {
+			return nil, ErrForgotten // "rolled back" would have the caller pay again what was paid
 		}
 		return nil, ErrNotFound
 	default:

@@ -31,7 +31,8 @@ var (
 	// ErrNotFound: no transaction has this id.
 	ErrNotFound = errors.New("no such transaction")
 	// ErrForgotten: the transaction ended so long ago that its outcome is not
-	// kept any more (R13). It may have committed.
+	// kept any more (R13), or was lost with the log that a restored one replaced (R10).
+	// It may have committed.
 	ErrForgotten = errors.New("outcome was forgotten")
 	// ErrSafeMode: the log is, or may be, older than what its participants know
 	// (R10); see DTM.SafeMode.

@@ -214,6 +214,7 @@ func (h *house) requireAccepted(split, lost participant.TxID, foreign bool) {
 	require.NoError(h.t, h.dtm.WaitRecovered(h.t.Context()))
 	_, answer := h.transfer()
 	require.NoError(h.t, <-answer)
+	require.ErrorIs(h.t, h.dtm.Commit(h.t.Context(), lost), coordinator.ErrForgotten, "it may have committed: never redo")
 	time.Sleep(10 * time.Minute) // fake time: many sweeps
 	for i, name := range []string{"bank_a", "bank_b"} {
 		branch := participant.Branch{Domain: "test", Tx: split, Number: i}

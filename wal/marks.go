@@ -23,6 +23,10 @@ const (
 	AbsentUndecided
 	// AbsentNeverBegun: the id is of the own term and above all that were begun.
 	AbsentNeverBegun
+	// AbsentLost: the log was put into quarantine or accepted once (R10), and does
+	// not list the term, or did not know the id then. The transaction may have ended
+	// either way.
+	AbsentLost
 )
 
 func (a Absence) String() string {
@@ -35,6 +39,8 @@ func (a Absence) String() string {
 		return "undecided"
 	case AbsentNeverBegun:
 		return "never begun"
+	case AbsentLost:
+		return "lost"
 	default:
 		return fmt.Sprintf("invalid absence %d", uint8(a))
 	}
@@ -52,12 +58,17 @@ func (l *Log) Absent(id participant.TxID) Absence {
 		m.Highest = l.begun // not durable yet perhaps
 	} else {
 		i, listed := l.durable.find(id.Term)
+		if !listed && l.durable.words != (record.Words{}) {
+			return AbsentLost // R10: perhaps; another log's id gets the careful answer, too
+		}
 		if !listed {
 			return AbsentForeign // R10
 		}
 		m = l.durable.former[i]
 	}
 	switch {
+	case !own && id.Term <= l.durable.words.Accepted() && !m.Begun(id.UUID):
+		return AbsentLost
 	case m.Forgotten(id.UUID):
 		return AbsentForgotten // R13
 	case own && !m.Begun(id.UUID):

@@ -195,3 +195,27 @@ func TestReadFindsWhatOpenFinds(t *testing.T) {
 		require.Equal(t, inherited[i].State, tx)
 	}
 }
+
+// R10, R13: of what an old log may have lost nobody is told that it was rolled back.
+func TestR13WhatAnAcceptedLogLostIsNotRolledBack(t *testing.T) {
+	memory := waltest.NewMemory()
+	log, _ := open(t, memory, config)
+	former, foreign := log.Term(), participant.NewTerm(9, 9)
+	tx := log.NewPlace(id(former, 5))
+	force(t, log, tx, begun(tx))
+	memory = memory.Clone()
+	log, _ = open(t, memory, config)
+	require.Equal(t, wal.AbsentUndecided, log.Absent(id(former, 6)))
+	require.Equal(t, wal.AbsentForeign, log.Absent(id(foreign, 1)))
+	require.NoError(t, log.Quarantine(t.Context(), "restored"))
+	require.Equal(t, wal.AbsentLost, log.Absent(id(foreign, 1)))
+	require.NoError(t, log.Accept(t.Context(), "compared"))
+	for range 2 { // and by the next coordinator
+		require.Equal(t, wal.AbsentLost, log.Absent(id(former, 6)))
+		require.Equal(t, wal.AbsentLost, log.Absent(id(foreign, 1)))
+		require.Equal(t, wal.AbsentUndecided, log.Absent(id(former, 4)), "the log knew that far")
+		require.Equal(t, wal.AbsentNeverBegun, log.Absent(id(log.Term(), 1)))
+		memory = memory.Clone()
+		log, _ = open(t, memory, config)
+	}
+}
