@@ -36,6 +36,9 @@ func (d *DTM) SafeMode() (why string, on bool) {
 //     all terms that were opened before this coordinator's, proves nothing any more
 //   - a prepared branch of those terms for which the log has no decision is rolled
 //     back, also one whose transaction committed elsewhere after the copy was made
+//   - a transaction that the log holds undecided is told as rolled back, though it may
+//     have committed after the copy was made; of one that the log does not know the
+//     answer is ErrForgotten
 //   - branches of terms that the log never listed stay listed as foreign, and
 //     untouched: they are the operator's to settle
 //

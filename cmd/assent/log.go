@@ -226,7 +226,8 @@ snapshot was made. Settle the difference at the participants.
 
 After: where the log has no decision for a prepared branch of one of its terms, the
 branch is rolled back, also if the same transaction was committed elsewhere after
-the snapshot was made. Branches of terms that the log never listed, begun after a
+the snapshot was made; whoever asks for a transaction that the log holds undecided is
+told that it was rolled back. Branches of terms that the log never listed, begun after a
 start that it missed, are reported as foreign and stay: settle them by hand.`,
 		Example: `  assent log accept assent.db --reason "compared with both banks, T-4711"`,
 		Args:    cobra.ExactArgs(1),
