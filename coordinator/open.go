@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -217,6 +218,23 @@ func (d *DTM) rollBackUndecided() {
 		case <-d.ctx.Done():
 		}
 	})
+}
+
+// parallel bounds how many transactions wait for the log at once while many are
+// driven together: enough to fill a group commit.
+const parallel = 1024
+
+func (d *DTM) inParallel(transactions []*transaction, fn func(*transaction)) {
+	var wg sync.WaitGroup
+	room := make(chan struct{}, parallel)
+	for _, t := range transactions {
+		room <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-room }()
+			fn(t)
+		})
+	}
+	wg.Wait()
 }
 
 // drain waits until no call or append is under way, for as long as a call may take.

@@ -181,7 +181,9 @@ func (d *DTM) recover(plan recovery.Plan) {
 		for _, s := range plan.Resend { // R10: a logged decision may go at once
 			d.resume(d.table.get(s.Tx))
 		}
-		d.inParallel(free, d.resumePresumed)
+		for _, t := range free {
+			d.resumePresumed(t)
+		}
 	}()
 	for _, p := range d.registry.All() {
 		d.goroutines.add()
@@ -262,7 +264,9 @@ func (d *DTM) awaitList(e *endpoint, p *participant.Registered) bool {
 			return false
 		}
 	}
-	d.inParallel(e.allowPresumed(), d.resumePresumed)
+	for _, t := range e.allowPresumed() {
+		d.resumePresumed(t)
+	}
 	return true
 }
 
@@ -328,21 +332,4 @@ func (d *DTM) marks() recovery.Marks {
 		marks[m.Term] = m
 	}
 	return marks
-}
-
-// parallel bounds how many transactions wait for the log at once while many are
-// driven together: enough to fill a group commit.
-const parallel = 1024
-
-func (d *DTM) inParallel(transactions []*transaction, fn func(*transaction)) {
-	var wg sync.WaitGroup
-	room := make(chan struct{}, parallel)
-	for _, t := range transactions {
-		room <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-room }()
-			fn(t)
-		})
-	}
-	wg.Wait()
 }

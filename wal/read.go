@@ -51,7 +51,7 @@ func Read(ctx context.Context, source Source) (*Contents, error) {
 	}
 	slices.SortFunc(c.Terms, func(a, b record.TermMarks) int { return cmp.Compare(a.Term, b.Term) })
 	for _, f := range t.found {
-		c.Transactions = append(c.Transactions, f.state)
+		c.Transactions = append(c.Transactions, &f.state)
 	}
 	slices.SortFunc(c.Transactions, func(a, b *record.State) int { return a.Tx.Compare(b.Tx) })
 	return c, nil

@@ -3,6 +3,7 @@ package wal
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -86,7 +87,7 @@ func (t *taker) open(ctx context.Context, store Store) (*Log, []Inherited, error
 }
 
 // taker takes over what other terms left, by merging (R9): neither the order of the
-// terms nor of ttaker records matters, nor that some of them were re-written by an
+// terms nor of their records matters, nor that some of them were re-written by an
 // Open that was interrupted.
 type taker struct {
 	config  Config
@@ -94,24 +95,35 @@ type taker struct {
 	own     Stream   // of the fresh term
 	terms   map[participant.Term]record.TermMarks
 	words   record.Words
-	found   map[participant.TxID]*found
+	reader  *record.Reader
+	// found is in the order in which the transactions were first read: nearly that of
+	// their ids, and that in which they lie in memory.
+	found []*found
+	// index gives the place in found, counted from 1, of the last transaction with a
+	// key: small, and without pointers, for it may have to hold millions.
+	index map[uint64]uint32
+	// latest is the one that was read last.
+	latest *found
 }
 
 // found is what was read of one transaction.
 type found struct {
-	state *record.State
+	state record.State
 	epoch uint64
 	// rooted: the record that a transaction's records begin with is there. Without
 	// it they are leftovers of a forgotten one, whose home was dropped.
 	rooted bool
-	frame  []byte // the Carried record to be written
+	next   uint32 // with the same key in taker.index; 0 for none
+	// branches is room for those of state: most transactions have two.
+	branches [2]record.Branch
 }
 
 func newTaker(config Config) *taker {
 	return &taker{
 		config: config,
 		terms:  make(map[participant.Term]record.TermMarks),
-		found:  make(map[participant.TxID]*found),
+		reader: record.NewReader(),
+		index:  make(map[uint64]uint32),
 	}
 }
 
@@ -161,19 +173,18 @@ func (s *scan) segment(seq uint64, data []byte) error {
 	s.last = seq
 	first := true
 	for len(data) > 0 {
-		var r record.Record
 		var err error
-		if r, data, err = record.Next(data); err != nil {
+		if data, err = s.taker.reader.Next(data); err != nil {
 			return fmt.Errorf("segment %d: %w", seq, unreadable(err))
 		}
-		header, isHeader := r.(record.Header)
+		isHeader := s.taker.reader.Kind() == record.KindHeader
 		switch {
 		case isHeader != first:
 			err = fmt.Errorf("%w: the header is not the first record", ErrDamaged)
 		case isHeader:
-			err = s.header(seq, header)
+			err = s.header(seq)
 		default:
-			err = s.record(r)
+			err = s.record()
 		}
 		if err != nil {
 			return fmt.Errorf("segment %d: %w", seq, err)
@@ -193,7 +204,11 @@ func unreadable(err error) error {
 	return fmt.Errorf("%w: %w", ErrDamaged, err)
 }
 
-func (s *scan) header(seq uint64, r record.Header) error {
+func (s *scan) header(seq uint64) error {
+	r, err := s.taker.reader.Header()
+	if err != nil {
+		return unreadable(err)
+	}
 	if r.Term != s.term || r.Seq != seq {
 		return fmt.Errorf("%w: it is segment %d of term %s", ErrDamaged, r.Seq, r.Term)
 	}
@@ -214,27 +229,51 @@ func (s *scan) header(seq uint64, r record.Header) error {
 	return nil
 }
 
-func (s *scan) record(r record.Record) error {
-	id := r.TxID()
-	f := s.taker.found[id]
-	if f == nil {
-		f = &found{state: record.NewState(id)}
-		s.taker.found[id] = f
-	}
+func (s *scan) record() error {
+	f := s.taker.of(s.taker.reader.TxID())
 	f.epoch = max(f.epoch, s.epoch)
-	if kind := r.Kind(); kind == record.KindBegun || kind == record.KindCarried {
+	if kind := s.taker.reader.Kind(); kind == record.KindBegun || kind == record.KindCarried {
 		f.rooted = true
 	}
-	if err := f.state.Apply(r); err != nil {
+	if err := s.taker.reader.ApplyTo(&f.state); err != nil {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return nil
 }
 
+// of returns what is found of a transaction. Its records mostly come together.
+func (t *taker) of(id participant.TxID) *found {
+	if t.latest != nil && t.latest.state.Tx == id {
+		return t.latest
+	}
+	key := indexKey(id)
+	first := t.index[key]
+	for i := first; i != 0; i = t.found[i-1].next {
+		if f := t.found[i-1]; f.state.Tx == id {
+			t.latest = f
+			return f
+		}
+	}
+	f := &found{state: *record.NewState(id), next: first}
+	f.state.Branches = f.branches[:0]
+	t.found = append(t.found, f)
+	t.index[key] = uint32(len(t.found))
+	t.latest = f
+	return f
+}
+
+// indexKey is a different one for nearly every id: half of a UUID is random.
+func indexKey(id participant.TxID) uint64 {
+	return uint64(id.Term) ^ binary.BigEndian.Uint64(id.UUID[:8]) ^ binary.BigEndian.Uint64(id.UUID[8:])
+}
+
 // examine drops leftovers of forgotten transactions and checks what remains
 // against the marks.
 func (t *taker) examine() error {
-	for id, f := range t.found {
+	t.index, t.latest = nil, nil // all is read: only the order counts now
+	rooted := t.found[:0]
+	for _, f := range t.found {
+		id := f.state.Tx
 		m, listed := t.terms[id.Term]
 		switch {
 		case !listed:
@@ -242,12 +281,17 @@ func (t *taker) examine() error {
 		case !m.Begun(id.UUID):
 			return fmt.Errorf("%w: transaction %s is above %x, the highest of its term", ErrDamaged, id, m.Highest)
 		case f.rooted:
+			if len(f.state.Branches) == 0 {
+				f.state.Branches = nil // as when it is read from a single record
+			}
+			rooted = append(rooted, f)
 		case !m.Forgotten(id.UUID):
 			return fmt.Errorf("%w: transaction %s has no beginning and was not forgotten", ErrDamaged, id)
-		default:
-			delete(t.found, id) // R13
+		default: // R13
 		}
 	}
+	clear(t.found[len(rooted):])
+	t.found = rooted
 	return nil
 }
 
@@ -287,24 +331,55 @@ func (t *taker) rewrite(ctx context.Context, l *Log, now time.Time) ([]Inherited
 		return nil, err
 	}
 	inherited := make([]Inherited, 0, len(kept))
-	q := &queue{}
-	for _, k := range kept {
-		if len(q.buf)+len(k.frame) > t.config.sizes.maxBatch {
-			if err := l.appendCarried(ctx, q); err != nil {
+	w := carrier{log: l, written: make(chan error, 1)}
+	w.written <- nil
+	q, spare := &queue{}, &queue{}
+	var frame []byte
+	for _, f := range kept {
+		if frame, err = record.Append(frame[:0], record.Carried{State: f.state}); err != nil {
+			return nil, errors.Join(err, w.wait())
+		}
+		if len(q.buf)+len(frame) > t.config.sizes.maxBatch {
+			if err := w.write(ctx, q); err != nil {
 				return nil, err
 			}
+			q, spare = spare, q
 		}
-		e := entry{tx: &Place{id: k.state.Tx, inherited: true, begun: true}, size: len(k.frame)}
-		if !k.state.Completed.IsZero() {
-			e.completed = k.state.Completed.UnixMilli()
+		e := entry{tx: &Place{id: f.state.Tx, inherited: true, begun: true}, size: len(frame)}
+		if f.state.Completed.IsZero() {
+			e.tx.frames = make([]byte, 0, len(frame)) // little comes after the whole state
+		} else {
+			e.completed = f.state.Completed.UnixMilli()
 		}
-		q.buf = append(q.buf, k.frame...)
+		q.buf = append(q.buf, frame...)
 		q.entries = append(q.entries, e)
-		k.frame = nil
-		inherited = append(inherited, Inherited{State: k.state, Place: e.tx, Epoch: k.epoch})
+		inherited = append(inherited, Inherited{State: &f.state, Place: e.tx, Epoch: f.epoch})
 	}
-	return inherited, l.appendCarried(ctx, q)
+	if err := w.write(ctx, q); err != nil {
+		return nil, err
+	}
+	return inherited, w.wait()
 }
+
+// carrier appends carried records to the own term: one queue is written while the
+// next is filled.
+type carrier struct {
+	log     *Log
+	written chan error // of the queue before
+}
+
+// write begins to append a queue, once the one before is durable. Until the next
+// write, or wait, nothing else may use the queue or the log.
+func (w *carrier) write(ctx context.Context, q *queue) error {
+	if err := w.wait(); err != nil {
+		return err
+	}
+	go func() { w.written <- w.log.appendCarried(ctx, q) }()
+	return nil
+}
+
+// wait returns when nothing is being written.
+func (w *carrier) wait() error { return <-w.written }
 
 // appendCarried appends carried records to the own term.
 func (l *Log) appendCarried(ctx context.Context, q *queue) error {
@@ -322,10 +397,6 @@ func (l *Log) appendCarried(ctx context.Context, q *queue) error {
 func (t *taker) keep(m *marks, now time.Time) ([]*found, error) {
 	var kept, ended []*found
 	for _, f := range t.found {
-		var err error
-		if f.frame, err = record.Append(nil, record.Carried{State: *f.state}); err != nil {
-			return nil, err
-		}
 		if f.state.Completed.IsZero() {
 			kept = append(kept, f)
 		} else {
@@ -335,9 +406,14 @@ func (t *taker) keep(m *marks, now time.Time) ([]*found, error) {
 	slices.SortFunc(ended, func(a, b *found) int {
 		return cmp.Or(b.state.Completed.Compare(a.state.Completed), b.state.Tx.Compare(a.state.Tx))
 	})
+	var frame []byte
+	var err error
 	retained := int64(0)
 	for _, f := range ended {
-		retained += int64(len(f.frame))
+		if frame, err = record.Append(frame[:0], record.Carried{State: f.state}); err != nil {
+			return nil, err
+		}
+		retained += int64(len(frame))
 		age := now.Sub(f.state.Completed)
 		// In quarantine everything counts that an operator may compare (R10).
 		if t.words.Quarantined() {

@@ -518,3 +518,51 @@ func FuzzOpen(f *testing.F) {
 		require.NoError(t, log.Close(t.Context()))
 	})
 }
+
+// The taker's index of transactions has keys that several ids may share.
+func TestTransactionsOfOneKeyAreKeptApart(t *testing.T) {
+	memory := waltest.NewMemory()
+	log, _ := open(t, memory, config)
+	var places []*wal.Place
+	for n := range byte(10) {
+		tx := participant.TxID{Term: log.Term()}
+		tx.UUID[0], tx.UUID[8] = n, n // the halves cancel each other out
+		places = append(places, log.NewPlace(tx))
+		force(t, log, places[n], begun(places[n]))
+	}
+	for n, tx := range places {
+		force(t, log, tx, record.Enlisted{Tx: tx.ID(), Participant: fmt.Sprint("bank_", n)})
+	}
+	require.NoError(t, log.Close(t.Context()))
+
+	log, inheritance := open(t, memory, config)
+	require.Len(t, inheritance, len(places))
+	for n, inherited := range inheritance {
+		require.Equal(t, places[n].ID(), inherited.State.Tx)
+		require.Equal(t, fmt.Sprint("bank_", n), inherited.State.Branches[0].Participant)
+	}
+	require.NoError(t, log.Close(t.Context()))
+}
+
+// R5, R9: a write that fails ends the taking over, also while the next one is being
+// made ready; the old terms stay.
+func TestR9AFailedWriteEndsOpen(t *testing.T) {
+	memory := inheritanceOfTwo(t, config)
+	want := statesOf(t, memory.Clone(), config)
+	failed := errors.New("disk failed once")
+	appends := 0
+	_, _, err := wal.Open(t.Context(), &hooked{Store: memory.Open(), hook: func(c call, do func() error) error {
+		if c.name == "delete" {
+			t.Error("a term was deleted")
+		}
+		if c.name == "append" {
+			if appends++; appends == 1 {
+				return failed
+			}
+		}
+		return do()
+	}}, config)
+	require.ErrorIs(t, err, failed)
+	require.Equal(t, 1, appends)
+	require.Equal(t, want, statesOf(t, memory, config))
+}

@@ -275,15 +275,20 @@ type copier struct {
 	db     *bbolt.DB
 	bucket []byte
 	items  []item
-	size   int
+	buf    []byte // holds them until the commit
 }
 
 func (c *copier) add(it item) error {
-	c.items = append(c.items, item{key: slices.Clone(it.key), value: slices.Clone(it.value)})
-	if c.size += len(it.key) + len(it.value); c.size < copyBatch {
-		return nil
+	if len(c.items) > 0 && len(c.buf)+len(it.key)+len(it.value) > copyBatch {
+		if err := c.flush(); err != nil {
+			return err
+		}
 	}
-	return c.flush()
+	begin := len(c.buf)
+	c.buf = append(append(c.buf, it.key...), it.value...)
+	both := c.buf[begin:len(c.buf):len(c.buf)]
+	c.items = append(c.items, item{key: both[:len(it.key)], value: both[len(it.key):]})
+	return nil
 }
 
 func (c *copier) flush() error {
@@ -300,7 +305,7 @@ func (c *copier) flush() error {
 		}
 		return nil
 	})
-	c.items, c.size = c.items[:0], 0
+	c.items, c.buf = c.items[:0], c.buf[:0]
 	return err
 }
 

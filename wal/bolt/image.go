@@ -190,7 +190,7 @@ type walker struct {
 	*image
 	fn   func(item) error
 	last []byte // key; nil before the first
-	buf  []byte // of the leaf at hand
+	buf  []byte // the page at hand
 }
 
 // bounds are the keys a page may hold: from low on, below high. nil is no bound.
@@ -204,10 +204,11 @@ func (w *walker) page(id uint64, depth int, keys bounds) error {
 	if id < 2 || id >= w.meta.highWater || depth > maxDepth {
 		return fmt.Errorf("page %d at depth %d of %d pages", id, depth, w.meta.highWater)
 	}
-	header := make([]byte, pageHeaderSize)
-	if err := w.read(header, int64(id)*w.pageSize); err != nil {
+	w.buf = slices.Grow(w.buf[:0], int(w.pageSize))[:w.pageSize]
+	if err := w.read(w.buf, int64(id)*w.pageSize); err != nil {
 		return err
 	}
+	header := w.buf[:pageHeaderSize]
 	overflow := uint64(binary.NativeEndian.Uint32(header[12:]))
 	if binary.NativeEndian.Uint64(header) != id || overflow >= w.meta.highWater-id {
 		return fmt.Errorf("page %d: header %x", id, header)
@@ -219,19 +220,19 @@ func (w *walker) page(id uint64, depth int, keys bounds) error {
 		w.seen[p] = true
 		w.used++
 	}
-	size := int64(overflow+1) * w.pageSize
+	if overflow > 0 {
+		size := int(overflow+1) * int(w.pageSize)
+		w.buf = slices.Grow(w.buf, size-len(w.buf))[:size]
+		if err := w.read(w.buf[w.pageSize:], int64(id+1)*w.pageSize); err != nil {
+			return fmt.Errorf("page %d: %w", id, err)
+		}
+	}
 	var err error
-	switch flags := binary.NativeEndian.Uint16(header[8:]); flags {
+	switch flags := binary.NativeEndian.Uint16(w.buf[8:]); flags {
 	case branchPage:
-		page := make([]byte, size)
-		if err = w.read(page, int64(id)*w.pageSize); err == nil {
-			return w.branch(id, page, depth, keys)
-		}
+		return w.branch(id, bytes.Clone(w.buf), depth, keys)
 	case leafPage:
-		w.buf = slices.Grow(w.buf[:0], int(size))[:size]
-		if err = w.read(w.buf, int64(id)*w.pageSize); err == nil {
-			err = w.leaf(w.buf, keys)
-		}
+		err = w.leaf(w.buf, keys)
 	default:
 		err = fmt.Errorf("flags %x", flags)
 	}

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/vmihailenco/msgpack/v5"
-	"github.com/vmihailenco/msgpack/v5/msgpcode"
 
 	"github.com/assent-tm/assent/participant"
 )
@@ -66,6 +64,19 @@ func Append(dst []byte, r Record) ([]byte, error) {
 // Next decodes the first record of b and returns what follows it. An error is an
 // *UnknownError or Is ErrCorrupt. The record shares no memory with b.
 func Next(b []byte) (r Record, rest []byte, err error) {
+	body, rest, err := nextBody(b)
+	if err != nil {
+		return nil, nil, err
+	}
+	if r, err = decode(body); err != nil {
+		return nil, nil, err
+	}
+	return r, rest, nil
+}
+
+// nextBody cuts the first frame off b and returns its body, which is as it was
+// written.
+func nextBody(b []byte) (body, rest []byte, err error) {
 	frame, rest, err := NextFrame(b)
 	if err != nil {
 		return nil, nil, err
@@ -75,10 +86,7 @@ func Next(b []byte) (r Record, rest []byte, err error) {
 	if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(sum) {
 		return nil, nil, fmt.Errorf("%w: checksum does not match", ErrCorrupt)
 	}
-	if r, err = decode(body); err != nil {
-		return nil, nil, err
-	}
-	return r, rest, nil
+	return body, rest, nil
 }
 
 // NextFrame cuts the first frame off b without looking into it. An error Is
@@ -94,29 +102,11 @@ func NextFrame(b []byte) (frame, rest []byte, err error) {
 
 // encoder appends one body. The first error sticks.
 type encoder struct {
-	*msgpack.Encoder
-	body []byte
-	err  error
+	packer
+	err error
 }
 
-var encoders = sync.Pool{New: func() any {
-	e := &encoder{}
-	e.Encoder = msgpack.NewEncoder(e)
-	e.UseCompactInts(true)
-	return e
-}}
-
-// Write lets the msgpack encoder append to the body.
-func (e *encoder) Write(p []byte) (int, error) {
-	e.body = append(e.body, p...)
-	return len(p), nil
-}
-
-// WriteByte spares the msgpack encoder an allocation for each byte.
-func (e *encoder) WriteByte(c byte) error {
-	e.body = append(e.body, c)
-	return nil
-}
+var encoders = sync.Pool{New: func() any { return &encoder{} }}
 
 // fieldCount is the number of fields after kind and version: term and UUID, then
 // those of the kind.
@@ -156,17 +146,7 @@ func (e *encoder) limit(what string, n, limit int) {
 	}
 }
 
-func (e *encoder) array(n int)   { e.check(e.EncodeArrayLen(n)) }
-func (e *encoder) uint(n uint64) { e.check(e.EncodeUint(n)) }
-func (e *encoder) int(n int64)   { e.check(e.EncodeInt(n)) }
-func (e *encoder) text(s string) { e.check(e.EncodeString(s)) }
-func (e *encoder) bool(b bool)   { e.check(e.EncodeBool(b)) }
-
-// uuid writes by hand what EncodeBytes would write, which puts u on the heap.
-func (e *encoder) uuid(u uuid.UUID) {
-	e.body = append(e.body, msgpcode.Bin8, byte(len(u)))
-	e.body = append(e.body, u[:]...)
-}
+func (e *encoder) uuid(u uuid.UUID) { e.bytes(u[:]) }
 
 func (e *encoder) number(n int) {
 	e.limit("branch number", n, participant.MaxBranches-1)
@@ -207,7 +187,7 @@ func set(t time.Time) bool { return !t.IsZero() && t.UnixMilli() != 0 }
 
 func (e *encoder) data(b []byte) {
 	e.limit("bytes of data", len(b), participant.MaxData)
-	e.check(e.EncodeBytes(b))
+	e.bytes(b)
 }
 
 func (e *encoder) name(s string) {
@@ -233,7 +213,7 @@ func (e *encoder) votes(votes []participant.Vote) {
 
 func (e *encoder) attributes(a Attributes) {
 	e.limit("bytes of attributes", a.Size(), MaxAttributes)
-	e.check(e.EncodeMapLen(len(a)))
+	e.pairs(len(a))
 	keys := make([]string, 0, len(a))
 	for k := range a {
 		keys = append(keys, k)
@@ -317,8 +297,8 @@ func (r Header) encodeFields(e *encoder) {
 	e.uint(r.Seq)
 	e.uuid(r.Mark)
 	if r.Catalogue == nil {
-		e.check(e.EncodeNil())
-		e.check(e.EncodeNil())
+		e.null()
+		e.null()
 		return
 	}
 	e.limit("bytes of domain", len(r.Catalogue.Domain), participant.MaxDomain)

@@ -179,6 +179,7 @@ func FuzzNext(f *testing.F) {
 		}
 		_, _, _ = record.Next(body)
 		r, rest, err := record.Next(frame(body))
+		requireSameFromReader(t, frame(body), r, err)
 		if err != nil {
 			if unknown := (*record.UnknownError)(nil); !errors.Is(err, record.ErrCorrupt) && !errors.As(err, &unknown) {
 				t.Fatalf("untyped error %v", err)
@@ -186,6 +187,7 @@ func FuzzNext(f *testing.F) {
 			return
 		}
 		require.Empty(t, rest)
+		requireLibraryReads(t, body, r)
 		again, err := record.Append(nil, r)
 		require.NoError(t, err)
 		r2, _, err := record.Next(again)

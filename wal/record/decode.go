@@ -7,94 +7,148 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/vmihailenco/msgpack/v5"
 
 	"github.com/assent-tm/assent/participant"
 )
 
-// decoder reads one body. The first error sticks; what is read after it is zero.
+// decoder reads one body.
 type decoder struct {
-	*msgpack.Decoder
-	body bytes.Reader
-	err  error
+	unpacker
+	kind    Kind
+	version int
+	tx      participant.TxID
+	// names are participants' names read before: many records share a few.
+	names map[string]string
 }
 
-var decoders = sync.Pool{New: func() any {
-	d := &decoder{}
-	d.Decoder = msgpack.NewDecoder(&d.body)
-	return d
-}}
+// maxNames bounds the names a decoder keeps (R12).
+const maxNames = 1000
+
+var decoders = sync.Pool{New: func() any { return &decoder{names: make(map[string]string)} }}
 
 func decode(body []byte) (Record, error) {
 	d := decoders.Get().(*decoder)
-	defer decoders.Put(d)
-	d.body.Reset(body)
-	d.ResetReader(&d.body)
-	d.err = nil
-
-	n := d.array(2 + len(fieldCount) + 64)
-	kind, version := Kind(d.uint8()), int(d.uint8())
-	if d.err == nil && (kind == 0 || int(kind) >= len(fieldCount) || fieldCount[kind] == 0 || version < Version || version > highestVersion(kind)) {
-		return nil, &UnknownError{Kind: kind, Version: version}
+	defer func() {
+		d.unpacker = unpacker{} // the body is the caller's
+		decoders.Put(d)
+	}()
+	if err := d.begin(body); err != nil {
+		return nil, err
 	}
-	if d.err == nil && n != 2+fieldsOf(kind, version) {
-		d.fail("%d fields instead of %d", n, 2+fieldsOf(kind, version))
-	}
-	id := participant.TxID{Term: participant.Term(d.uint()), UUID: d.uuid()}
-	r := d.fields(kind, id)
-	if d.err == nil && version == versionOfWords {
-		r = d.worded(r.(Header))
-	}
-	if d.err == nil && !id.Term.Valid() {
-		d.fail("term %d", uint64(id.Term))
-	}
-	if d.err == nil && d.body.Len() > 0 {
-		d.fail("%d bytes too many", d.body.Len())
-	}
-	if d.err != nil {
-		return nil, fmt.Errorf("%w: %s record: %w", ErrCorrupt, kind, d.err)
+	r := d.fields()
+	if err := d.end(); err != nil {
+		return nil, err
 	}
 	return r, nil
 }
 
-func (d *decoder) fields(kind Kind, id participant.TxID) Record {
-	switch kind {
+// begin reads what every record begins with.
+func (d *decoder) begin(body []byte) error {
+	d.unpacker = unpacker{rest: body}
+	n := d.array(2 + len(fieldCount) + 64)
+	kind, version := Kind(d.uint8()), int(d.uint8())
+	if d.err == nil && (kind == 0 || int(kind) >= len(fieldCount) || fieldCount[kind] == 0 || version < Version || version > highestVersion(kind)) {
+		return &UnknownError{Kind: kind, Version: version}
+	}
+	if d.err == nil && n != 2+fieldsOf(kind, version) {
+		d.fail("%d fields instead of %d", n, 2+fieldsOf(kind, version))
+	}
+	d.version = version
+	d.kind, d.tx = kind, participant.TxID{Term: participant.Term(d.uint()), UUID: d.uuid()}
+	if d.err == nil && !d.tx.Term.Valid() {
+		d.fail("term %d", uint64(d.tx.Term))
+	}
+	return d.failure()
+}
+
+// end is called when all fields are read.
+func (d *decoder) end() error {
+	if d.err == nil && len(d.rest) > 0 {
+		d.fail("%d bytes too many", len(d.rest))
+	}
+	return d.failure()
+}
+
+func (d *decoder) failure() error {
+	if d.err != nil {
+		return fmt.Errorf("%w: %s record: %w", ErrCorrupt, d.kind, d.err)
+	}
+	return nil
+}
+
+func (d *decoder) fields() Record {
+	switch d.kind {
 	case KindBegun:
-		r := Begun{Tx: id, At: d.time(), Timeout: d.duration(), Attributes: d.attributes()}
-		d.known("time", set(r.At))
-		return r
+		return d.begun()
 	case KindEnlisted:
-		return Enlisted{Tx: id, Number: d.number(), Participant: d.name(), Data: d.data()}
+		return d.enlisted()
 	case KindPreparing:
-		return Preparing{Tx: id}
+		return Preparing{Tx: d.tx}
 	case KindDecided:
-		r := Decided{Tx: id, Decision: d.decision(), Presumed: d.bool(), Votes: d.votes(), Cause: d.cause(), Reason: d.text(MaxReason), By: d.by()}
-		d.known("decision", r.Decision.Valid())
-		return r
+		return d.decided(nil)
 	case KindDelegated:
-		return Delegated{Tx: id}
+		return Delegated{Tx: d.tx}
 	case KindCompleted:
-		r := Completed{Tx: id, At: d.time()}
-		d.known("time", set(r.At))
-		return r
+		return d.completed()
 	case KindHeuristic:
-		r := Heuristic{Tx: id, Number: d.number(), Outcome: d.outcome(), Reason: d.text(MaxReason)}
-		d.known("outcome", r.Outcome.Valid())
-		return r
+		return d.heuristic()
 	case KindCarried:
-		return Carried{State: d.state(id)}
+		return Carried{State: d.state(nil)}
 	case KindHeader:
-		return Header{Term: id.Term, Highest: id.UUID, Seq: d.uint(), Mark: d.uuid(), Catalogue: d.catalogue()}
+		return d.header()
 	default:
-		d.fail("kind %d", kind)
+		d.fail("kind %d", d.kind)
 		return nil
 	}
 }
 
-func (d *decoder) state(id participant.TxID) State {
-	s := State{Tx: id, At: d.time(), Timeout: d.duration(), Attributes: d.attributes()}
-	if n := d.array(participant.MaxBranches); n > 0 {
+func (d *decoder) begun() Begun {
+	r := Begun{Tx: d.tx, At: d.time(), Timeout: d.duration(), Attributes: d.attributes()}
+	d.known("time", set(r.At))
+	return r
+}
+
+func (d *decoder) enlisted() Enlisted {
+	return Enlisted{Tx: d.tx, Number: d.branch(), Participant: d.name(), Data: d.data()}
+}
+
+// decided puts the votes into room, if it has some.
+func (d *decoder) decided(room []participant.Vote) Decided {
+	r := Decided{
+		Tx: d.tx, Decision: d.decision(), Presumed: d.bool(), Votes: d.votes(room),
+		Cause: d.cause(), Reason: d.text(MaxReason), By: d.by(),
+	}
+	d.known("decision", r.Decision.Valid())
+	return r
+}
+
+func (d *decoder) completed() Completed {
+	r := Completed{Tx: d.tx, At: d.time()}
+	d.known("time", set(r.At))
+	return r
+}
+
+func (d *decoder) heuristic() Heuristic {
+	r := Heuristic{Tx: d.tx, Number: d.branch(), Outcome: d.outcome(), Reason: d.text(MaxReason)}
+	d.known("outcome", r.Outcome.Valid())
+	return r
+}
+
+func (d *decoder) header() Header {
+	h := Header{Term: d.tx.Term, Highest: d.tx.UUID, Seq: d.uint(), Mark: d.uuid(), Catalogue: d.catalogue()}
+	if d.err == nil && d.version == versionOfWords {
+		h = d.worded(h)
+	}
+	return h
+}
+
+// state puts the branches into room, if it has some.
+func (d *decoder) state(room []Branch) State {
+	s := State{Tx: d.tx, At: d.time(), Timeout: d.duration(), Attributes: d.attributes()}
+	if n := d.array(participant.MaxBranches); n > cap(room) {
 		s.Branches = make([]Branch, n)
+	} else if n > 0 {
+		s.Branches = room[:n]
 	}
 	for i := range s.Branches {
 		if n := d.array(branchFields); d.err == nil && n != branchFields {
@@ -110,6 +164,9 @@ func (d *decoder) state(id participant.TxID) State {
 
 func (d *decoder) catalogue() *Catalogue {
 	domain, n := d.text(participant.MaxDomain), d.array(maxBody)
+	if n < 0 && domain != "" {
+		d.fail("a domain and no terms")
+	}
 	if d.err != nil || n < 0 {
 		return nil
 	}
@@ -126,45 +183,11 @@ func (d *decoder) catalogue() *Catalogue {
 	return c
 }
 
-func (d *decoder) fail(format string, args ...any) {
-	if d.err == nil {
-		d.err = fmt.Errorf(format, args...)
-	}
-}
-
 // known fails if a value is zero that the record is about.
 func (d *decoder) known(what string, known bool) {
 	if !known {
 		d.fail("%s is missing", what)
 	}
-}
-
-// array returns the length of an array; -1 for nil.
-func (d *decoder) array(limit int) int {
-	return d.length("array", limit, d.DecodeArrayLen)
-}
-
-func (d *decoder) length(what string, limit int, read func() (int, error)) int {
-	if d.err != nil {
-		return 0
-	}
-	n, err := read()
-	if err != nil {
-		d.err = err
-	} else if n > limit {
-		d.fail("%s of %d is over the limit of %d", what, n, limit)
-	}
-	if d.err != nil {
-		return 0
-	}
-	return n
-}
-
-func (d *decoder) uint() (n uint64) {
-	if d.err == nil {
-		n, d.err = d.DecodeUint64()
-	}
-	return n
 }
 
 func (d *decoder) uint8() uint8 {
@@ -175,50 +198,36 @@ func (d *decoder) uint8() uint8 {
 	return uint8(n)
 }
 
-func (d *decoder) int() (n int64) {
-	if d.err == nil {
-		n, d.err = d.DecodeInt64()
+func (d *decoder) text(limit int) string { return string(d.unpacker.text(limit)) }
+
+func (d *decoder) data() []byte {
+	if b := d.bytes(participant.MaxData); len(b) > 0 {
+		return bytes.Clone(b)
 	}
-	return n
+	return nil
 }
 
-func (d *decoder) bool() (b bool) {
-	if d.err == nil {
-		b, d.err = d.DecodeBool()
+func (d *decoder) name() string {
+	b := d.unpacker.text(participant.MaxName)
+	if s, ok := d.names[string(b)]; ok {
+		return s
 	}
-	return b
+	if len(d.names) == maxNames {
+		clear(d.names)
+	}
+	s := string(b)
+	d.names[s] = s
+	return s
 }
-
-func (d *decoder) bytes(limit int) []byte {
-	n := d.length("bytes", limit, d.DecodeBytesLen)
-	if d.err != nil || n <= 0 {
-		return nil
-	}
-	if n > d.body.Len() {
-		d.fail("cut off")
-		return nil
-	}
-	b := make([]byte, n)
-	d.err = d.ReadFull(b)
-	return b
-}
-
-func (d *decoder) text(limit int) string { return string(d.bytes(limit)) }
-func (d *decoder) data() []byte          { return d.bytes(participant.MaxData) }
-func (d *decoder) name() string          { return d.text(participant.MaxName) }
 
 func (d *decoder) uuid() (u uuid.UUID) {
-	n := d.length("bytes", len(u), d.DecodeBytesLen)
-	if d.err == nil && n != len(u) {
+	if n := copy(u[:], d.bytes(len(u))); d.err == nil && n != len(u) {
 		d.fail("%d bytes of UUID", n)
-	}
-	if d.err == nil {
-		d.err = d.ReadFull(u[:])
 	}
 	return u
 }
 
-func (d *decoder) number() int { return d.within("branch number", 0, participant.MaxBranches-1) }
+func (d *decoder) branch() int { return d.within("branch number", 0, participant.MaxBranches-1) }
 func (d *decoder) by() int     { return d.within("branch number", NoBranch, participant.MaxBranches-1) }
 
 func (d *decoder) within(what string, low, high int64) int {
@@ -245,12 +254,15 @@ func (d *decoder) duration() time.Duration {
 	return time.Duration(ms) * time.Millisecond
 }
 
-func (d *decoder) votes() []participant.Vote {
+func (d *decoder) votes(room []participant.Vote) []participant.Vote {
 	n := d.array(participant.MaxBranches)
 	if n <= 0 {
 		return nil
 	}
-	votes := make([]participant.Vote, n)
+	if n > cap(room) {
+		room = make([]participant.Vote, n)
+	}
+	votes := room[:n]
 	for i := range votes {
 		votes[i] = d.vote()
 	}
@@ -258,7 +270,7 @@ func (d *decoder) votes() []participant.Vote {
 }
 
 func (d *decoder) attributes() Attributes {
-	n := d.length("map", MaxAttributes, d.DecodeMapLen)
+	n := d.pairs(MaxAttributes)
 	if n <= 0 {
 		return nil
 	}

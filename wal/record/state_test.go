@@ -11,17 +11,23 @@ import (
 	"github.com/assent-tm/assent/wal/record"
 )
 
-// merge applies records to a fresh state, each of them read back from its frame as
-// a replay does.
+// merge applies records to a fresh state, each of them read back from its frame; a
+// Reader does the same.
 func merge(t require.TestingT, records []record.Record) *record.State {
-	s := record.NewState(records[0].TxID())
+	s, same := record.NewState(records[0].TxID()), record.NewState(records[0].TxID())
+	reader := record.NewReader()
 	for _, r := range records {
 		frame, err := record.Append(nil, r)
 		require.NoError(t, err)
 		read, _, err := record.Next(frame)
 		require.NoError(t, err)
 		require.NoError(t, s.Apply(read))
+		_, err = reader.Next(frame)
+		require.NoError(t, err)
+		require.NoError(t, reader.ApplyTo(same))
+		clear(frame) // a state shares no memory with it
 	}
+	require.Equal(t, s, same)
 	return s
 }
 

@@ -94,7 +94,7 @@ func (r Header) worded() bool {
 func (e *encoder) word(w Word) {
 	if w.Number == 0 {
 		e.known("number of a word", w == Word{})
-		e.check(e.EncodeNil())
+		e.null()
 		return
 	}
 	e.known("time of a word", set(w.At))

@@ -36,6 +36,9 @@ type Options struct {
 	// idle is how many transactions tx.idle_bytes holds open; 0 for as many as its
 	// aim was set for.
 	idle int
+	// inDoubt is how many transactions recovery finds in doubt; 0 for as many as its
+	// aims were set for.
+	inDoubt int
 }
 
 // BadOption says that an option can't be followed: nothing was measured.
@@ -63,7 +66,7 @@ type area struct {
 }
 
 // areas is every area, in the order of the table.
-var areas = []area{diskArea, txArea, idleArea}
+var areas = []area{diskArea, txArea, idleArea, recoveryArea}
 
 // perRound is the time that so many slices in each round take.
 func perRound(n int) func(Options) time.Duration {

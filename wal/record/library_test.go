@@ -1,0 +1,174 @@
+package record_test
+
+import (
+	"bytes"
+	"reflect"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/vmihailenco/msgpack/v5"
+	"pgregory.net/rapid"
+
+	"github.com/assent-tm/assent/participant"
+	"github.com/assent-tm/assent/wal/record"
+)
+
+// The package writes and reads msgpack by itself: byte for byte what the library
+// writes, and nothing but what the library reads as the same.
+func TestTheLibraryWritesTheSameBytes(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r := genRecord(t)
+		ours, err := record.Append(nil, r)
+		require.NoError(t, err)
+		var body bytes.Buffer
+		library := msgpack.NewEncoder(&body)
+		library.UseCompactInts(true)
+		library.SetSortMapKeys(true)
+		require.NoError(t, library.Encode(fields(r)))
+		if body.Len() < 1<<14 { // the length takes two bytes at most
+			require.Equal(t, frame(body.Bytes()), ours)
+		}
+		requireLibraryReads(t, body.Bytes(), r)
+	})
+}
+
+// requireLibraryReads fails unless the library finds in the body what r holds.
+func requireLibraryReads(t require.TestingT, body []byte, r record.Record) {
+	read, err := msgpack.NewDecoder(bytes.NewReader(body)).DecodeInterface()
+	require.NoError(t, err)
+	require.Equal(t, plain(fields(r)), plain(read))
+}
+
+// fields are a record's values on disk, in order.
+func fields(r record.Record) []any {
+	id := r.TxID()
+	if h, ok := r.(record.Header); ok {
+		id = participant.TxID{Term: h.Term, UUID: h.Highest}
+	}
+	version := record.Version
+	if h, ok := r.(record.Header); ok && h.Catalogue != nil && h.Catalogue.Words != (record.Words{}) {
+		version = 2
+	}
+	return append([]any{uint8(r.Kind()), version, uint64(id.Term), id.UUID[:]}, ofKind(r)...)
+}
+
+func ofKind(r record.Record) []any {
+	switch r := r.(type) {
+	case record.Begun:
+		return []any{r.At.UnixMilli(), r.Timeout.Milliseconds(), texts(r.Attributes)}
+	case record.Enlisted:
+		return []any{r.Number, r.Participant, r.Data}
+	case record.Decided:
+		return []any{uint8(r.Decision), r.Presumed, votes(r.Votes), uint8(r.Cause), r.Reason, r.By}
+	case record.Completed:
+		return []any{r.At.UnixMilli()}
+	case record.Heuristic:
+		return []any{r.Number, uint8(r.Outcome), r.Reason}
+	case record.Carried:
+		return ofState(r.State)
+	case record.Header:
+		return ofHeader(r)
+	default:
+		return nil
+	}
+}
+
+func texts(a record.Attributes) map[string]string {
+	if a == nil {
+		return map[string]string{}
+	}
+	return a
+}
+
+func votes(votes []participant.Vote) []any {
+	all := []any{}
+	for _, v := range votes {
+		all = append(all, uint8(v))
+	}
+	return all
+}
+
+func ofState(s record.State) []any {
+	at, completed := int64(0), int64(0)
+	if !s.At.IsZero() {
+		at = s.At.UnixMilli()
+	}
+	if !s.Completed.IsZero() {
+		completed = s.Completed.UnixMilli()
+	}
+	branches := []any{}
+	for _, b := range s.Branches {
+		branches = append(branches, []any{b.Participant, b.Data, uint8(b.Vote), uint8(b.Outcome), b.Reason})
+	}
+	return []any{
+		at, s.Timeout.Milliseconds(), texts(s.Attributes), branches, s.Preparing, s.Delegated,
+		uint8(s.Decision), s.Presumed, uint8(s.Cause), s.Reason, s.By, completed,
+	}
+}
+
+func ofHeader(h record.Header) []any {
+	if h.Catalogue == nil {
+		return []any{h.Seq, h.Mark[:], nil, nil}
+	}
+	terms := []any{}
+	for _, m := range h.Catalogue.Terms {
+		terms = append(terms, []any{uint64(m.Term), m.Highest[:], m.Mark[:]})
+	}
+	all := []any{h.Seq, h.Mark[:], h.Catalogue.Domain, terms}
+	if words := h.Catalogue.Words; words != (record.Words{}) {
+		all = append(all, ofWord(words.Quarantine), ofWord(words.Acceptance))
+	}
+	return all
+}
+
+func ofWord(w record.Word) any {
+	if w == (record.Word{}) {
+		return nil
+	}
+	return []any{w.Number, w.At.UnixMilli(), uint64(w.Term), w.Reason}
+}
+
+// plain makes values comparable that mean the same to a record: numbers of every
+// type, and what is empty and what is nil.
+func plain(v any) any {
+	switch v := v.(type) {
+	case []any:
+		all := make([]any, len(v))
+		for i := range v {
+			all[i] = plain(v[i])
+		}
+		if len(all) > 0 {
+			return all
+		}
+	case map[string]string:
+		all := map[string]any{}
+		for k, s := range v {
+			all[k] = s
+		}
+		return plain(all)
+	case map[string]any:
+		for k := range v {
+			v[k] = plain(v[k])
+		}
+		if len(v) > 0 {
+			return v
+		}
+	case []byte:
+		if len(v) > 0 {
+			return v
+		}
+	case string:
+		if v != "" {
+			return v
+		}
+	default:
+		switch n := reflect.ValueOf(v); {
+		case n.CanInt():
+			return n.Int()
+		case n.CanUint():
+			return int64(n.Uint())
+		}
+		return v
+	}
+	return nil
+}
