@@ -164,17 +164,6 @@ func openRegular(path string) (*os.File, int64, error) {
 	return f, info.Size(), nil
 }
 
-// unlinked reports whether the open file has no name any more: what is written to it
-// is lost with the process.
-func unlinked(f *os.File) bool {
-	info, err := f.Stat()
-	if err != nil {
-		return true
-	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	return ok && stat.Nlink == 0
-}
-
 func temporary(path string) string { return path + ".tmp" }
 
 // replace makes a new log appear at path, whole and durable or not at all.
