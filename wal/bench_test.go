@@ -65,8 +65,7 @@ func do(log *wal.Log, tx *wal.Place, forced bool, r record.Record) bool {
 	if err != nil || !forced {
 		return err == nil
 	}
-	<-b.Done()
-	return b.Err() == nil
+	return b.Wait() == nil
 }
 
 // BenchmarkLiveTransaction reports what the log keeps in memory for a transaction

@@ -108,11 +108,15 @@ func decided(tx *wal.Place) record.Record {
 
 func completed(tx *wal.Place) record.Record { return record.Completed{Tx: tx.ID(), At: time.Now()} }
 
-// appended appends and fails the test if that is refused.
+// appended appends and fails the test if that is refused. Somebody waits for what is
+// forced.
 func appended(t testing.TB, log *wal.Log, tx *wal.Place, forced bool, records ...record.Record) *wal.Batch {
 	t.Helper()
 	b, err := log.Append(tx, forced, records...)
 	require.NoError(t, err)
+	if forced {
+		b.Done()
+	}
 	return b
 }
 

@@ -102,6 +102,7 @@ type Log struct {
 	// ctx ends when Close gives up waiting; it is the context of every Append.
 	ctx      context.Context
 	abandon  context.CancelFunc
+	turn     chan struct{} // holds a token while somebody writes
 	wake     chan struct{} // buffered: a batch is due
 	flush    *time.Timer   // runs while only lazy records wait
 	closing  chan struct{}
@@ -110,13 +111,15 @@ type Log struct {
 	release  sync.Once
 	closeErr error // what Close returns
 
-	// segments belongs to the writer.
+	// These belong to whose turn it is.
 	segments *segments
+	turns    int
 
 	mu          sync.Mutex
 	current     *queue   // takes the next record
 	full        []*queue // wait before it, in order
 	queued      int      // bytes in current and full
+	expected    int      // forced appends that the next batch may get, see settle
 	free        []*queue // to be used again
 	closeAsked  bool     // closing is closed
 	err         error    // why failed is closed
@@ -134,7 +137,7 @@ type Place struct {
 	// begun says that the first record was appended; guarded by Log.mu.
 	begun bool
 
-	// The rest belongs to the writer.
+	// The rest belongs to whose turn it is to write.
 
 	// completed says that a Completed record is in the log or in the segment
 	// being made: nothing of the transaction has to be carried any more.
@@ -153,12 +156,24 @@ func (t *Place) ID() participant.TxID { return t.id }
 // Batch is the records that become durable together; all who appended to it share
 // it.
 type Batch struct {
+	log  *Log
 	done chan struct{}
 	err  error
 }
 
 // Done is closed when it is known what became of the records.
-func (b *Batch) Done() <-chan struct{} { return b.done }
+func (b *Batch) Done() <-chan struct{} {
+	b.log.handOver()
+	return b.done
+}
+
+// Wait waits until it is known what became of the records, and returns Err. A caller
+// who is alone writes the batch itself, and waits for no other goroutine.
+func (b *Batch) Wait() error {
+	b.log.lead(b)
+	<-b.done
+	return b.err
+}
 
 // Err says what became of the records; to be called after Done is closed. nil:
 // durable. ErrFenced and ErrPoisoned: not written, and nothing will be. ErrUnknown:
@@ -201,7 +216,8 @@ type queue struct {
 	buf     []byte
 	entries []entry
 	records int
-	forced  bool
+	forced  int // entries that are forced
+	due     bool
 	said    []said
 }
 
@@ -215,8 +231,9 @@ type entry struct {
 var scratch = sync.Pool{New: func() any { return new([]byte) }}
 
 // Append adds records of one transaction, in order, to the next batch; they get
-// into one segment. Forced records wake the writer at once. Lazy ones ride along
-// with the next forced ones or are written after Config.FlushInterval. Append
+// into one segment. Forced records are written as soon as somebody waits for them, with
+// [Batch.Wait] or [Batch.Done], or others come. Lazy ones ride along with the next
+// forced ones. All are written after Config.FlushInterval at the latest. Append
 // encodes, but never waits for the store.
 //
 // An error means that nothing was appended: ErrClosed, ErrFull (to Begun and
@@ -286,13 +303,14 @@ func (l *Log) enqueue(e entry, b []byte, records int, forced bool) *Batch {
 	}
 	if l.current == nil {
 		l.current = l.newQueue()
+		l.flush.Reset(l.config.FlushInterval)
 	}
 	q := l.current
-	if forced && !q.forced {
-		q.forced = true
-		l.signal()
-	} else if !forced && len(q.entries) == 0 {
-		l.flush.Reset(l.config.FlushInterval)
+	if forced {
+		q.forced++
+		if !l.alone() {
+			l.signal()
+		}
 	}
 	q.buf = append(q.buf, b...)
 	q.entries = append(q.entries, e)
@@ -316,7 +334,7 @@ func (l *Log) newQueue() *queue {
 	if n := len(l.free); n > 0 {
 		q, l.free = l.free[n-1], l.free[:n-1]
 	}
-	q.batch = &Batch{done: make(chan struct{})}
+	q.batch = &Batch{log: l, done: make(chan struct{})}
 	return q
 }
 

@@ -309,6 +309,7 @@ func (t *taker) newLog(ctx context.Context, stream Stream) (*Log, error) {
 	l := &Log{
 		stream:   stream,
 		config:   t.config,
+		turn:     make(chan struct{}, 1),
 		wake:     make(chan struct{}, 1),
 		flush:    time.NewTimer(time.Hour),
 		closing:  make(chan struct{}),

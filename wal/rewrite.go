@@ -74,7 +74,7 @@ func (l *Log) appendCarried(ctx context.Context, q *queue) error {
 	if err := l.write(ctx); err != nil {
 		return err
 	}
-	l.publish(0)
+	l.publish(q)
 	q.buf, q.entries = q.buf[:0], q.entries[:0]
 	return nil
 }

@@ -27,8 +27,12 @@ type sizes struct {
 
 var usualSizes = sizes{window: 4 << 20, groupSegments: 64, groupBytes: 256 << 10, maxGroup: 1024, maxBatch: 512 << 10}
 
-// usualFrames is room for the records of a transaction with a few branches.
-const usualFrames = 240
+const (
+	// usualFrames is room for the records of a transaction with a few branches.
+	usualFrames = 240
+	// maxSpare bounds how many such rooms are kept for transactions to come.
+	maxSpare = 4096
+)
 
 // segments is the log's plain state: which segments there are and what they are
 // needed for. It knows no goroutine and no clock. For each append it goes through
@@ -50,6 +54,7 @@ type segments struct {
 	bytes   int64      // in list
 	live    int64      // bytes of frames of live transactions
 	carries int64      // transactions re-written so far
+	spare   [][]byte   // room for frames, of transactions that completed
 
 	// catalogue is the number of the segment with the newest catalogue,
 	// catalogueDue that a newer one is due.
@@ -114,14 +119,29 @@ func (s *segments) note(tx *Place, completed int64, records []byte) {
 		seg.ended = append(seg.ended, tx.id)
 		s.live -= int64(len(tx.frames))
 		tx.moveOut()
+		if cap(tx.frames) == usualFrames && len(s.spare) < maxSpare {
+			s.spare = append(s.spare, tx.frames[:0])
+		}
 		tx.completed, tx.frames = true, nil
 		return
 	}
 	if tx.frames == nil {
-		tx.frames = make([]byte, 0, usualFrames)
+		tx.frames = s.room()
 	}
 	tx.frames = append(tx.frames, records...)
 	s.live += int64(len(records))
+}
+
+// room returns an empty slice for the frames of a transaction.
+func (s *segments) room() []byte {
+	last := len(s.spare) - 1
+	if last < 0 {
+		return make([]byte, 0, usualFrames)
+	}
+	room := s.spare[last]
+	s.spare[last] = nil
+	s.spare = s.spare[:last]
+	return room
 }
 
 // moveIn makes the segment being made the home of tx.

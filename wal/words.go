@@ -85,10 +85,8 @@ func (l *Log) enqueueWord(w said) (*Batch, error) {
 	}
 	q := l.current
 	q.said = append(q.said, w)
-	if !q.forced {
-		q.forced = true
-		l.signal()
-	}
+	q.due = true
+	l.signal()
 	return q.batch, nil
 }
 

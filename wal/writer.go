@@ -14,6 +14,8 @@ import (
 const (
 	// maxYields bounds how often the writer lets callers add to a batch.
 	maxYields = 64
+	// probeEvery is after how many batches the writer yields though it expects nobody.
+	probeEvery = 16
 	// freeQueues is how many queues are kept for use again, of at most
 	// 2*maxBatch bytes each: one is being filled while one is being written.
 	freeQueues = 2
@@ -23,41 +25,83 @@ const (
 	releaseWithin = 5 * time.Second
 )
 
-// run is the log's writer: the only goroutine that uses the stream. It ends when
-// the log is closed or has failed.
+// Whoever has the turn writes: the only one that uses the stream and the segments. That
+// is the log's writer, or a client who is alone and writes what it waits for: to wake
+// another goroutine and be woken by it costs a tenth of a commit, and far more on a
+// busy machine. A turn handed on is as good as one goroutine: channel operations
+// order what the one did before what the next does.
+
+// run is the log's writer. It ends when the log is closed or has failed.
 func (l *Log) run() {
 	defer close(l.stopped)
 	defer l.flush.Stop()
-	for {
-		q := l.next()
+	for l.await() {
+		l.turn <- struct{}{}
+		l.commitDue()
+		<-l.turn
+	}
+	// Nothing comes any more; somebody may still be writing.
+	l.turn <- struct{}{}
+	for l.Err() == nil {
+		q := l.take()
 		if q == nil || !l.commit(q) {
-			return
+			break
 		}
 	}
+	<-l.turn
 }
 
-// next waits until a queue is due and takes it. It returns nil when the writer is
-// to end.
-func (l *Log) next() *queue {
-	for {
-		if l.due() {
-			l.settle()
-			return l.take()
-		}
+// await waits until a queue is due. It returns false when the writer is to end.
+func (l *Log) await() bool {
+	for !l.due() {
 		select {
 		case <-l.wake:
 		case <-l.flush.C:
-			if q := l.take(); q != nil {
-				return q
-			}
+			l.overdue()
 		case <-l.closing:
-			return l.take()
+			return false
+		case <-l.failed:
+			return false
 		case <-l.stream.Lost():
 			// Only advice, but to stop is always safe: the batches in the queue
 			// are not written (R9).
+			l.turn <- struct{}{}
 			l.fail(fmt.Errorf("log term %s: %w", l.Term(), ErrFenced))
-			return nil
+			<-l.turn
+			return false
 		}
+	}
+	return true
+}
+
+// alone reports whether one forced append waits and no other is expected. mu is held.
+func (l *Log) alone() bool {
+	return l.expected <= 1 && len(l.full) == 0 && l.current != nil && l.current.forced == 1
+}
+
+// lead writes b in the caller's goroutine if that is alone. Whoever has the turn
+// already looks for more when it is over; whoever ends being alone wakes the writer.
+func (l *Log) lead(b *Batch) {
+	l.mu.Lock()
+	alone := l.alone() && l.current.batch == b
+	l.mu.Unlock()
+	if !alone {
+		return
+	}
+	select {
+	case l.turn <- struct{}{}:
+	default:
+		return
+	}
+	l.commitDue()
+	<-l.turn
+	l.handOver()
+}
+
+// handOver leaves what is due to the writer.
+func (l *Log) handOver() {
+	if l.due() {
+		l.signal()
 	}
 }
 
@@ -65,19 +109,43 @@ func (l *Log) next() *queue {
 func (l *Log) due() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.full) > 0 || l.current != nil && l.current.forced
+	return len(l.full) > 0 || l.current != nil && (l.current.forced > 0 || l.current.due)
 }
 
-// settle yields until no more records come. Without it those who were woken by
-// the last batch would miss the next one, and the callers split into two convoys
-// that each wait for the other's write.
+// overdue makes the records due that have waited for Config.FlushInterval.
+func (l *Log) overdue() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.current != nil {
+		l.current.due = true
+	}
+}
+
+// commitDue writes one queue, if one is due.
+func (l *Log) commitDue() {
+	if !l.due() {
+		return // another turn was faster
+	}
+	l.settle()
+	if q := l.take(); q != nil {
+		l.commit(q)
+	}
+}
+
+// settle yields until no more records come, or all have come who can be expected: those
+// who were woken by the last batch and those who then waited. Without it the woken
+// ones would miss the next batch, and the callers split into two convoys that each
+// wait for the other's write. A lone caller expects nobody, and need not yield; every
+// few turns it does all the same, or it would never meet the others if the store were
+// so fast that they never ran meanwhile.
 func (l *Log) settle() {
-	before := -1
+	l.turns++
+	probe, before := l.turns%probeEvery == 0, -1
 	for range maxYields {
 		l.mu.Lock()
-		n := l.queued
+		n, all := l.queued, len(l.full) > 0 || l.current.forced >= l.expected
 		l.mu.Unlock()
-		if n == before {
+		if all && !probe || n == before {
 			return
 		}
 		before = n
@@ -121,7 +189,7 @@ func (l *Log) commit(q *queue) bool {
 		q.batch.finish(err)
 		return false
 	}
-	forgotten := l.publish(q.records)
+	forgotten := l.publish(q)
 	q.batch.finish(nil)
 	l.recycle(q)
 	if len(forgotten) > 0 && l.config.Forgotten != nil {
@@ -179,29 +247,32 @@ func sleep(ctx context.Context, d time.Duration) bool {
 }
 
 // publish makes known what has become durable.
-func (l *Log) publish(records int) []participant.TxID {
+func (l *Log) publish(q *queue) []participant.TxID {
 	s := l.segments
 	forgotten, catalogued := s.appended()
-	former, words := l.durable.former, l.durable.words // written by the writer only
+	former, words := l.durable.former, l.durable.words // written only in a turn
 	if catalogued {
 		former, words = slices.Clone(s.marks.former), s.marks.words
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.expected = q.forced
+	if l.current != nil {
+		l.expected += l.current.forced
+	}
 	l.durable = marks{own: s.marks.own, former: former, words: words}
 	l.stats.Segments = len(s.list)
 	l.stats.Bytes = s.bytes
 	l.stats.LiveBytes = s.live
 	l.stats.Appends++
-	l.stats.Records += int64(records)
+	l.stats.Records += int64(q.records)
 	l.stats.Carried = s.carries
 	return forgotten
 }
 
 func (l *Log) recycle(q *queue) {
 	clear(q.entries)
-	q.said = nil
-	q.batch, q.buf, q.entries, q.records, q.forced = nil, q.buf[:0], q.entries[:0], 0, false
+	*q = queue{buf: q.buf[:0], entries: q.entries[:0]}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.free) < freeQueues {
@@ -222,7 +293,7 @@ func (l *Log) fail(cause error) {
 	}
 	l.full, l.current, l.queued = nil, nil, 0
 	l.err = cause
-	l.failedBatch = &Batch{done: make(chan struct{})}
+	l.failedBatch = &Batch{log: l, done: make(chan struct{})}
 	l.failedBatch.finish(refused)
 	l.mu.Unlock()
 	close(l.failed)

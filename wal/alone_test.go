@@ -1,0 +1,103 @@
+package wal_test
+
+import (
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/assent-tm/assent/wal"
+	"github.com/assent-tm/assent/wal/waltest"
+)
+
+// A client who is alone writes its own records; what comes meanwhile is the writer's.
+func TestALoneClientWritesItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var by []string
+		var held chan struct{} // holds up the append at work
+		store := &hooked{Store: waltest.NewMemory().Open()}
+		store.hook = func(c call, do func() error) error {
+			if c.name == "append" {
+				writer := "client"
+				if strings.Contains(string(debug.Stack()), "wal.(*Log).run(") {
+					writer = "writer"
+				}
+				by = append(by, writer)
+				if held != nil {
+					<-held
+				}
+			}
+			return do()
+		}
+		log, _ := openStore(t, store, config)
+		synctest.Wait() // the writer is at rest
+		wait := func(n uint64) {
+			tx := log.NewPlace(id(log.Term(), n))
+			b, err := log.Append(tx, true, begun(tx), decided(tx))
+			require.NoError(t, err)
+			require.NoError(t, b.Wait())
+		}
+		by = nil
+		wait(1)
+		wait(2)
+		require.Equal(t, []string{"client", "client"}, by)
+
+		held = make(chan struct{})
+		var all sync.WaitGroup
+		all.Go(func() { wait(3) })
+		synctest.Wait()
+		all.Go(func() { wait(4) })
+		synctest.Wait()
+		close(held)
+		all.Wait()
+		require.Equal(t, []string{"client", "client", "client", "writer"}, by)
+		require.Zero(t, time.Since(epoch()), "nobody waited for the flush")
+
+		held, by = nil, nil
+		tx := log.NewPlace(id(log.Term(), 6))
+		unwaited, err := log.Append(tx, true, begun(tx))
+		require.NoError(t, err)
+		time.Sleep(time.Second)
+		require.NoError(t, unwaited.Wait())
+		require.Equal(t, []string{"writer"}, by, "forced, and nobody waited")
+	})
+}
+
+// However clients come and go, alone or not, each is woken by the write of its batch:
+// time in the bubble passes only if one waits for the flush.
+func TestNobodyWaitsForTheFlush(t *testing.T) {
+	for _, waits := range []func(*wal.Batch) error{
+		(*wal.Batch).Wait,
+		func(b *wal.Batch) error { <-b.Done(); return b.Err() },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			store := &hooked{Store: waltest.NewMemory().Open()}
+			store.hook = func(_ call, do func() error) error {
+				runtime.Gosched() // let others come meanwhile
+				return do()
+			}
+			log, _ := openStore(t, store, config)
+			for clients := range uint64(5) {
+				var all sync.WaitGroup
+				for i := range clients {
+					all.Go(func() {
+						for n := range uint64(300) {
+							tx := log.NewPlace(id(log.Term(), clients<<32|n<<8|i+1))
+							b, err := log.Append(tx, true, begun(tx), decided(tx))
+							require.NoError(t, err)
+							require.NoError(t, waits(b))
+							appended(t, log, tx, false, completed(tx))
+						}
+					})
+				}
+				all.Wait()
+			}
+			require.Zero(t, time.Since(epoch()))
+		})
+	}
+}
