@@ -143,8 +143,7 @@ func (d *DTM) result(t *transaction, batch *wal.Batch) protocol.Result {
 	if batch == nil {
 		return protocol.Unknown // not accepted; append has noted why
 	}
-	<-batch.Done()
-	err := batch.Err()
+	err := batch.Wait()
 	if err == nil {
 		return protocol.Durable
 	}
