@@ -61,8 +61,8 @@ type Config struct {
 	// means no time.
 	RetainAtLeast time.Duration
 	// Forgotten is told the transactions whose outcome the log does not hold any
-	// more, once that and the raised mark are durable (R13). The log's writer
-	// calls it; it must not block. May be nil.
+	// more, once that and the raised mark are durable (R13). Whoever wrote them
+	// calls it, the writer or a client in Batch.Wait; it must not block. May be nil.
 	Forgotten func([]participant.TxID)
 
 	sizes sizes // zero: usualSizes

@@ -64,7 +64,7 @@ type Store interface {
 	Close() error
 }
 
-// Stream is the right to write one term. It is used by one goroutine.
+// Stream is the right to write one term. It is used by one goroutine at a time.
 type Stream interface {
 	// Term returns the term's number.
 	Term() participant.Term

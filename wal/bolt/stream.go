@@ -12,7 +12,7 @@ import (
 	"github.com/assent-tm/assent/wal"
 )
 
-// stream is a [wal.Stream]. Its buffers are reused: one goroutine.
+// stream is a [wal.Stream]. Its buffers are reused: one goroutine at a time.
 type stream struct {
 	store    *Store
 	term     participant.Term
