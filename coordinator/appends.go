@@ -34,14 +34,12 @@ func (a *appends) await(x appended) {
 	a.waiting = append(a.waiting, x)
 	if !a.running {
 		a.running = true
-		a.d.goroutines.add()
 		a.d.pool.start(a)
 	}
 }
 
 // run is for the pool.
 func (a *appends) run() {
-	defer a.d.goroutines.done()
 	var done []appended
 	for {
 		a.mu.Lock()

@@ -92,7 +92,7 @@ func TestDecidedTransactionsAreLetGo(t *testing.T) {
 		require.NotSame(t, tx, d.table.get(id))
 		e := d.endpoint("a")
 		require.Nil(t, d.underway.zero())
-		require.Zero(t, e.undelivered+e.inFlight+e.telling+len(e.ready)+len(e.prepares)+len(e.held)+len(e.retries))
+		require.Zero(t, int(e.undelivered.Load())+e.inFlight+e.telling+len(e.ready)+len(e.prepares)+len(e.held)+len(e.retries))
 	})
 }
 

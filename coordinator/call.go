@@ -43,7 +43,6 @@ func (c *call) run() { c.endpoint.make(c) }
 //
 //nolint:contextcheck // participants get a context of their own, not the caller's (R6)
 func (e *endpoint) make(c *call) {
-	defer e.d.goroutines.done()
 	c.vote, c.err = 0, errExited
 	defer e.ran(c)
 	if c.verb == protocol.EffectPrepare {

@@ -345,7 +345,7 @@ func (d *DTM) forget(t *transaction, branches []int) {
 		return // an orphan: nothing is durable, and its tombstone is what keeps it from coming back
 	}
 	for _, number := range branches {
-		if e := d.endpointOf(t, number); e.forgets() {
+		if e := d.endpointOf(t, number); e.forgetter.Load() {
 			e.forget(d.branch(t, number))
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/assent-tm/assent/coordinator/protocol"
@@ -21,6 +22,7 @@ type endpoint struct {
 	mu sync.Mutex
 	// registered is nil while nobody has registered the name.
 	registered *participant.Registered
+	forgetter  atomic.Bool // registered has one; read without the mutex
 	// listRead says that rollbacks by absence may be sent: the participant's list
 	// was read in this run, or it has none (R10).
 	listRead bool
@@ -36,9 +38,9 @@ type endpoint struct {
 	timer       *time.Timer
 	failures    int // calls to tell a decision that failed in a row
 	probeAt     time.Time
-	wakeAt      time.Time // before it retries are not woken again
-	wakes       int       // how often they were since the last was acknowledged
-	undelivered int
+	wakeAt      time.Time    // before it retries are not woken again
+	wakes       int          // how often they were since the last was acknowledged
+	undelivered atomic.Int64 // read without the mutex
 	unforgotten []participant.Branch
 	forgetting  bool
 	// awaitingList are undecided transactions that wait for listRead.
@@ -89,7 +91,7 @@ func (e *endpoint) notAsked(c *call) {
 func (e *endpoint) tell(c *call) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.undelivered++
+	e.undelivered.Add(1)
 	if e.free() && !c.presumed {
 		e.start(c)
 		return
@@ -117,8 +119,14 @@ func (e *endpoint) admit(c *call) {
 func (e *endpoint) attach(r *participant.Registered) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.registered = r
+	e.register(r)
 	e.release()
+}
+
+// register is called with the mutex held, or before anybody else knows the endpoint.
+func (e *endpoint) register(r *participant.Registered) {
+	e.registered = r
+	e.forgetter.Store(r.Forgetter != nil)
 }
 
 // release admits again what was held.
@@ -220,7 +228,6 @@ func (e *endpoint) start(c *call) {
 		e.telling++
 	}
 	c.participant = e.registered
-	e.d.goroutines.add()
 	e.d.pool.start(c)
 }
 
@@ -274,7 +281,7 @@ func (e *endpoint) giveUpPlace(c *call, answered, failed, again bool) {
 	if c.verb != protocol.EffectPrepare {
 		e.telling--
 		if !again {
-			e.undelivered--
+			e.undelivered.Add(-1)
 		}
 	}
 	switch {
@@ -313,10 +320,8 @@ func (e *endpoint) cameBack(now time.Time) {
 // refuses returns an error if the participant has too many undelivered branches
 // to be enlisted (R12).
 func (e *endpoint) refuses() error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.undelivered >= e.d.config.MaxUndelivered {
-		return fmt.Errorf("%w: participant %q has %d branches that did not acknowledge their decision (Config.MaxUndelivered)", ErrLimit, e.name, e.undelivered)
+	if n := e.undelivered.Load(); n >= int64(e.d.config.MaxUndelivered) {
+		return fmt.Errorf("%w: participant %q has %d branches that did not acknowledge their decision (Config.MaxUndelivered)", ErrLimit, e.name, n)
 	}
 	return nil
 }

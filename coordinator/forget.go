@@ -8,13 +8,6 @@ import (
 	"github.com/assent-tm/assent/participant"
 )
 
-// forgets reports whether the participant wants to hear of finished branches.
-func (e *endpoint) forgets() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.registered != nil && e.registered.Forgetter != nil
-}
-
 // forget queues a finished branch to be forgotten.
 func (e *endpoint) forget(b participant.Branch) {
 	e.mu.Lock()

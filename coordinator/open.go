@@ -33,6 +33,7 @@ func Open(ctx context.Context, config Config) (*DTM, error) {
 		endpoints: make(map[string]*endpoint), failed: make(chan struct{}),
 	}
 	d.forced.d, d.completions.d = d, d
+	d.underway.whole = &d.goroutines
 	d.deadlines.start, d.deadlines.wake = time.Now(), d.timeUp
 	d.registry.Max = config.MaxParticipants
 	for _, p := range config.Participants {
@@ -66,7 +67,7 @@ func (d *DTM) preregister(ctx context.Context, p participant.Participant) error 
 	if err != nil || !added {
 		return err
 	}
-	d.endpoint(registered.Name()).registered = registered
+	d.endpoint(registered.Name()).register(registered)
 	if registered.Checker == nil {
 		return nil
 	}

@@ -9,16 +9,25 @@ import (
 // what follows from it before it is done itself: so that zero means the end, unless
 // something comes from outside.
 type tally struct {
+	whole   *tally // of which this is a part: it counts one while this counts any; may be nil
 	count   atomic.Int64
 	mu      sync.Mutex
 	reached chan struct{} // closed when count is 0; nil if nobody waits for that
 }
 
-func (t *tally) add() { t.count.Add(1) }
+func (t *tally) add() {
+	if t.count.Add(1) == 1 && t.whole != nil {
+		// Who adds is counted in the whole already: that is never zero in between.
+		t.whole.add()
+	}
+}
 
 func (t *tally) done() {
 	if t.count.Add(-1) > 0 {
 		return
+	}
+	if t.whole != nil {
+		defer t.whole.done()
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
