@@ -17,6 +17,8 @@ var (
 type summary struct {
 	closed bool // the log was closed cleanly, and bbolt would read only pages that were checked
 	sparse bool // nearly all of a large file is free pages
+	proven bool // every commit of the file carries a proof
+	torn   bool // the last commit was torn: this is the one before
 	// snapshot: it is a copy to be restored, not a log to be opened.
 	snapshot bool
 }
@@ -29,11 +31,7 @@ func check(path string) (summary, error) {
 		return summary{}, err
 	}
 	defer func() { _ = f.Close() }() // only read
-	im, err := openImage(f, size)
-	if err != nil {
-		return summary{}, explain(path, err)
-	}
-	s, err := im.inspect()
+	_, s, err := examine(f, size, checkProof)
 	if err != nil {
 		return summary{}, explain(path, err)
 	}
@@ -66,7 +64,7 @@ func (im *image) inspect() (summary, error) {
 	for _, b := range buckets {
 		byName[string(b.key)] = b
 	}
-	closed, highest, err := im.inspectMeta(byName[string(metaBucket)])
+	meta, err := im.inspectMeta(byName[string(metaBucket)])
 	if err != nil {
 		return summary{}, err
 	}
@@ -78,64 +76,84 @@ func (im *image) inspect() (summary, error) {
 	if err != nil {
 		return summary{}, err
 	}
-	if err := im.inspectTerms(terms, highest, found); err != nil {
+	if err := im.inspectTerms(terms, meta, found); err != nil {
 		return summary{}, err
 	}
+	if meta.proof != nil {
+		if err := im.checkProof(*meta.proof, meta.found.proof(im.meta.txid)); err != nil {
+			return summary{}, err
+		}
+	}
 	return summary{
-		closed: closed && im.meta.freelist == noFreelist,
+		closed: meta.closed && im.meta.freelist == noFreelist,
 		sparse: im.size > sparseSize && im.used*im.pageSize < im.size/4,
+		proven: meta.proof != nil,
 
 		snapshot: im.snapshot,
 	}, nil
 }
 
-func (im *image) inspectMeta(bucket item) (closed bool, highest counters, err error) {
+// metaValues is what bucket meta says.
+type metaValues struct {
+	closed  bool
+	highest counters
+	proof   *proof // nil if the file has none
+	found   prover // of what was read so far
+}
+
+func (im *image) inspectMeta(bucket item) (metaValues, error) {
 	if !bucket.bucket {
-		return false, counters{}, errNotLog
+		return metaValues{}, errNotLog
 	}
+	m := metaValues{found: newProver()}
 	values, unknown := map[string][]byte{}, 0
-	err = im.each(bucket, func(it item) error {
+	err := im.each(bucket, func(it item) error {
 		switch string(it.key) {
-		case string(formatKey), string(createdKey), string(countersKey), string(closedKey), string(snapshotKey):
+		case string(formatKey), string(createdKey), string(countersKey), string(closedKey), string(snapshotKey), string(proofKey):
 			values[string(it.key)] = append([]byte{}, it.value...)
+			m.found.add(it.key, it.value)
 		default:
 			unknown++
 		}
 		return nil
 	})
 	if err != nil {
-		return false, counters{}, err
+		return metaValues{}, err
 	}
 	if len(values) == 0 {
-		return false, counters{}, errNotLog
+		return metaValues{}, errNotLog
 	}
 	// The version first: what it means is for this program to know only up to its own.
 	version, ok := parseFormat(values[string(formatKey)])
 	if !ok {
-		return false, counters{}, fmt.Errorf("format is %x", values[string(formatKey)])
+		return metaValues{}, fmt.Errorf("format is %x", values[string(formatKey)])
 	}
 	if version > format {
-		return false, counters{}, fmt.Errorf("%w: format %d, this program knows up to %d", errNewerFormat, version, format)
+		return metaValues{}, fmt.Errorf("%w: format %d, this program knows up to %d", errNewerFormat, version, format)
 	}
 	if unknown > 0 {
-		return false, counters{}, fmt.Errorf("%d unknown keys in bucket meta", unknown)
+		return metaValues{}, fmt.Errorf("%d unknown keys in bucket meta", unknown)
 	}
-	if highest, err = parseCounters(values[string(countersKey)]); err != nil {
-		return false, counters{}, err
+	if m.highest, err = parseCounters(values[string(countersKey)]); err != nil {
+		return metaValues{}, err
 	}
 	if _, err := unseal(createdKey, values[string(createdKey)]); err != nil {
-		return false, counters{}, fmt.Errorf("identity: %w", err)
+		return metaValues{}, fmt.Errorf("identity: %w", err)
 	}
 	if im.snapshot, err = marked(values, snapshotKey); err != nil {
-		return false, counters{}, err
+		return metaValues{}, err
 	}
-	value, closed := values[string(closedKey)]
-	if closed {
-		if _, err := unseal(closedKey, value); err != nil {
-			return false, counters{}, fmt.Errorf("mark of a clean close: %w", err)
+	if m.closed, err = marked(values, closedKey); err != nil {
+		return metaValues{}, err
+	}
+	if value, ok := values[string(proofKey)]; ok {
+		p, err := parseProof(value)
+		if err != nil {
+			return metaValues{}, err
 		}
+		m.proof = &p
 	}
-	return closed, highest, nil
+	return m, nil
 }
 
 // marked reports whether the mark is among the values of the meta bucket.
@@ -176,7 +194,7 @@ func (im *image) inspectLog(bucket item) (map[participant.Term]span, error) {
 	return found, err
 }
 
-func (im *image) inspectTerms(bucket item, highest counters, found map[participant.Term]span) error {
+func (im *image) inspectTerms(bucket item, meta metaValues, found map[participant.Term]span) error {
 	err := im.each(bucket, func(it item) error {
 		if it.bucket {
 			return fmt.Errorf("key %x is a bucket", it.key)
@@ -189,9 +207,10 @@ func (im *image) inspectTerms(bucket item, highest counters, found map[participa
 		if err != nil {
 			return err
 		}
-		if term.Counter() > highest.terms || e.epoch > highest.epoch {
-			return fmt.Errorf("term %s with epoch %d, after %d terms and epochs up to %d", term, e.epoch, highest.terms, highest.epoch)
+		if term.Counter() > meta.highest.terms || e.epoch > meta.highest.epoch {
+			return fmt.Errorf("term %s with epoch %d, after %d terms and epochs up to %d", term, e.epoch, meta.highest.terms, meta.highest.epoch)
 		}
+		meta.found.add(it.key, it.value)
 		has, ok := found[term]
 		if !ok {
 			has = span{low: e.high + 1, high: e.high}

@@ -42,6 +42,8 @@ func child() int {
 		err = appendForever(s)
 	case "full":
 		err = appendUntilFull(s)
+	case "some":
+		err = appendSome(s)
 	}
 	if err != nil {
 		fmt.Println(err)

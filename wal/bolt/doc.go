@@ -11,6 +11,8 @@
 //	       "counters" how many terms were opened, and the last epoch given
 //	       "closed"   there only while the log is closed cleanly
 //	       "snapshot" there only in a copy that is not to be opened as a log
+//	       "proof"    only with SingleSync: number of the last commit, and the
+//	                  SHA-256 of all other values in meta and terms
 //	terms  term       epoch, numbers of the oldest and the newest segment, owner
 //	log    term, segment, chunk
 //	                  how many chunks of the segment follow, whole record frames
@@ -27,6 +29,36 @@
 // commit. So [Open] first reads the whole file with plain reads, checks every page
 // and value, and only then lets bbolt map it. A log that was not closed cleanly is
 // not continued at all: what was read is written to a new file (R5).
+//
+// # One sync per commit
+//
+// bbolt syncs a commit's pages, then writes its meta page and syncs that. With
+// [Options.SingleSync] both are written and synced at once, before anybody is told
+// that the commit is durable and before the next one begins. A power cut may then
+// leave any part of the last commit: it is torn. But the tree of the commit before
+// is whole, because bbolt does not use a page again in the transaction that gives
+// it up; and nobody was told of the torn one. So Open goes back to the commit
+// before, once, if the last one does not carry a valid proof, and if the one before
+// is whole and carries its own.
+//
+// The proof is what makes that safe. Pages that were not written hold older trees,
+// in order and with valid checksums; without the proof's number an older state is
+// taken for the last one. Without its sum, new and old pages are mixed: checksums
+// tell of single values only that they were written once. Chunks need no place in
+// it, because a file never gets two of the same key, and which of them there must
+// be follows from terms. For that a file has a proof in all its commits or in none,
+// from its creation on, and a log that was not closed is always copied.
+//
+// What it trusts beyond what two syncs do: that a file never shows what other files
+// left on the disk, as ext4 mounted with data=writeback does after a power cut.
+//
+// What it gives up: in a log that was not closed, damage of only what the last
+// commit wrote looks as if that was torn, and the last commit, which somebody may
+// have been told of, is left out; [Stats].Torn says that a commit was. With two
+// syncs, and in a log that was closed, any damage is an error. A page that can't be
+// read is never taken for a torn one.
+//
+// # The lock
 //
 // Beside the log lies a lock file, path + ".lock". It is never renamed or removed;
 // a lock on the log itself would let two owners in while it is replaced.

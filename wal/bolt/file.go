@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -31,6 +32,7 @@ const (
 type database struct {
 	*bbolt.DB
 	file *os.File // bbolt's own
+	once bool     // each commit is synced once
 }
 
 // openDatabase lets bbolt map the file at path, which was checked or is new.
@@ -92,7 +94,11 @@ func transact(db *bbolt.DB, fn func(*bbolt.Tx) error) error {
 		if err != nil {
 			return err
 		}
-		if err := fn(tx); err != nil {
+		err = fn(tx)
+		if err == nil && isProven(tx) {
+			err = prove(tx)
+		}
+		if err != nil {
 			return errors.Join(err, tx.Rollback())
 		}
 		return tx.Commit()
@@ -100,37 +106,38 @@ func transact(db *bbolt.DB, fn func(*bbolt.Tx) error) error {
 }
 
 // makeReady leaves a log at path that is whole and can be continued in place. The
-// caller holds the lock.
-func makeReady(path string) error {
+// caller holds the lock. torn is true if the last commit was torn and left out.
+func makeReady(path string, singleSync bool) (torn bool, err error) {
 	// Only a crash leaves a file of this name: it was never a log.
 	if err := os.Remove(temporary(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove what a crash left: %w", err)
+		return false, fmt.Errorf("remove what a crash left: %w", err)
 	}
-	_, err := os.Lstat(path)
+	_, err = os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return replace(path, writeEmpty)
+		return false, replace(path, withProofs(singleSync, writeEmpty))
 	}
 	if err != nil {
-		return fmt.Errorf("open log: %w", err)
+		return false, fmt.Errorf("open log: %w", err)
 	}
 	claim, err := claimFile(path)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer func() { _ = claim.Close() }() // only read; before bbolt takes its own lock
 	s, err := check(path)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if s.snapshot {
-		return fmt.Errorf("%w: %s; put it in place with `assent log restore`, or Restore", ErrSnapshot, path)
+		return false, fmt.Errorf("%w: %s; put it in place with `assent log restore`, or Restore", ErrSnapshot, path)
 	}
-	if !s.closed || s.sparse {
+	if !s.closed || s.sparse || s.proven != singleSync {
 		// R5: what a failed fsync left in the page cache reads well, and is not on disk.
-		return replace(path, func(db *bbolt.DB) error { return writeCopy(db, path) })
+		write := func(db *bbolt.DB) error { return writeCopy(db, path, s.torn) }
+		return s.torn, replace(path, withProofs(singleSync, write))
 	}
 	// A file whose name isn't durable is lost with its content.
-	return syncDir(path)
+	return false, syncDir(path)
 }
 
 // claimFile locks the log's file itself while it is examined and replaced. The lock
@@ -206,9 +213,17 @@ func (d database) close(cause error) error {
 
 // markClosed writes the mark of a clean close: every transaction before it is on disk.
 func markClosed(db *bbolt.DB) error {
-	return transact(db, func(tx *bbolt.Tx) error {
+	proven := false
+	mark := func(tx *bbolt.Tx) error {
+		proven = isProven(tx)
 		return tx.Bucket(metaBucket).Put(closedKey, sealed(closedKey))
-	})
+	}
+	err := transact(db, mark)
+	if err == nil && proven {
+		// Then the commit before is closed, too, and never taken instead of this one.
+		err = transact(db, mark)
+	}
+	return err
 }
 
 func writeEmpty(db *bbolt.DB) error {
@@ -216,7 +231,7 @@ func writeEmpty(db *bbolt.DB) error {
 	_, _ = rand.Read(id[:]) // never fails
 	return transact(db, func(tx *bbolt.Tx) error {
 		for _, name := range [][]byte{logBucket, termsBucket, metaBucket} {
-			if _, err := tx.CreateBucket(name); err != nil {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
 		}
@@ -228,14 +243,18 @@ func writeEmpty(db *bbolt.DB) error {
 	})
 }
 
-// writeCopy writes all that the log at path holds.
-func writeCopy(db *bbolt.DB, path string) error {
+// writeCopy writes all that the log at path holds, but for a torn commit.
+func writeCopy(db *bbolt.DB, path string, torn bool) error {
 	f, size, err := openRegular(path)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = f.Close() }() // only read
-	im, err := openImage(f, size)
+	openCommit := openImage
+	if torn {
+		openCommit = openOlder
+	}
+	im, err := openCommit(f, size)
 	if err != nil {
 		return err
 	}
@@ -268,6 +287,9 @@ type copier struct {
 }
 
 func (c *copier) add(it item) error {
+	if bytes.Equal(c.bucket, metaBucket) && bytes.Equal(it.key, proofKey) {
+		return nil // every commit has its own, or none
+	}
 	if len(c.items) > 0 && len(c.buf)+len(it.key)+len(it.value) > copyBatch {
 		if err := c.flush(); err != nil {
 			return err

@@ -152,6 +152,8 @@ func TestManyBatchesAreCopied(t *testing.T) {
 	require.NoError(t, s.Close())
 	after := contents(t, path)
 	delete(after, "meta/closed")
+	delete(before, "meta/proof")
+	delete(after, "meta/proof")
 	require.True(t, maps.Equal(before, after))
 }
 
@@ -200,6 +202,10 @@ func TestListOfFreePagesIsNotTrusted(t *testing.T) {
 	db, err := bbolt.Open(path, 0o600, nil)
 	require.NoError(t, err)
 	require.NoError(t, db.Close())
+	if smallMap.SingleSync { // the tool's commit has no proof
+		require.ErrorIs(t, openBytes(t, read(t, path)), wal.ErrDamaged)
+		return
+	}
 	before := inode(t, path)
 	s := open(t, path)
 	require.NotEqual(t, before, inode(t, path))

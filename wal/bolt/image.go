@@ -44,10 +44,12 @@ type image struct {
 	file     io.ReaderAt
 	size     int64
 	pageSize int64
-	meta     meta // of the last commit
+	meta     meta // of the commit to read
 	seen     []bool
 	used     int64 // pages reached from the root
 	snapshot bool  // it has the mark of a snapshot, known once it is inspected
+
+	checkProof proofCheck
 }
 
 type meta struct {
@@ -57,7 +59,28 @@ type meta struct {
 // openImage checks both meta pages. One that is damaged is an error, too: bbolt
 // would fall back to the other one, and with it to the commit before the last.
 func openImage(file io.ReaderAt, size int64) (*image, error) {
-	im := &image{file: file, size: size}
+	im, err := newImage(file, size)
+	if err != nil {
+		return nil, err
+	}
+	m0, err0 := im.readMeta(0)
+	m1, err1 := im.readMeta(1)
+	if err := joinMeta(err0, err1); err != nil {
+		return nil, err
+	}
+	newest := m0
+	if m1.txid > m0.txid {
+		newest = m1
+	}
+	if err := im.use(newest); err != nil {
+		return nil, err
+	}
+	return im, nil
+}
+
+// newImage finds out the size of pages.
+func newImage(file io.ReaderAt, size int64) (*image, error) {
+	im := &image{file: file, size: size, checkProof: checkProof}
 	head := make([]byte, min(size, pageHeaderSize+metaSize))
 	if err := im.read(head, 0); err != nil {
 		return nil, err
@@ -76,19 +99,16 @@ func openImage(file io.ReaderAt, size int64) (*image, error) {
 	case !plausible:
 		return nil, fmt.Errorf("meta page 0: page size %d", im.pageSize)
 	}
-	m0, err0 := im.readMeta(0)
-	m1, err1 := im.readMeta(1)
-	if err := joinMeta(err0, err1); err != nil {
-		return nil, err
-	}
-	if im.meta = m0; m1.txid > m0.txid {
-		im.meta = m1
-	}
-	if int64(im.meta.highWater) > size/im.pageSize {
-		return nil, fmt.Errorf("file of %d bytes, where %d pages of %d bytes are in use: cut off", size, im.meta.highWater, im.pageSize)
-	}
-	im.seen = make([]bool, im.meta.highWater)
 	return im, nil
+}
+
+// use makes im the image of the commit that the meta page is of.
+func (im *image) use(m meta) error {
+	if int64(m.highWater) > im.size/im.pageSize {
+		return fmt.Errorf("file of %d bytes, where %d pages of %d bytes are in use: cut off", im.size, m.highWater, im.pageSize)
+	}
+	im.meta, im.seen, im.used = m, make([]bool, m.highWater), 0
+	return nil
 }
 
 // joinMeta says what the faults of the two meta pages make of the file.

@@ -39,6 +39,8 @@ type FileInfo struct {
 	Identity [16]byte
 	// Closed: the log was closed cleanly. Else it is in use, or its process died.
 	Closed bool
+	// Torn: the last commit is torn, and left out as Open would (SingleSync).
+	Torn bool
 	// Snapshot: the file is to be restored, and is not opened as a log.
 	Snapshot bool
 	// Opened is how many terms were ever opened, Epoch the highest that was given.
@@ -97,18 +99,14 @@ func openReader(path string) (*Reader, error) {
 }
 
 func (r *Reader) load(size int64) error {
-	im, err := openImage(r.file, size)
+	im, s, err := examine(r.file, size, checkProof)
 	if err != nil {
 		return explain(r.path, err)
 	}
 	r.image = *im
-	s, err := im.inspect()
-	if err != nil {
-		return explain(r.path, err)
-	}
 	r.info = FileInfo{
 		Path: r.path, Size: size, PageSize: im.pageSize, Pages: size / im.pageSize, UsedPages: im.used + 2,
-		Closed: s.closed, Snapshot: s.snapshot,
+		Closed: s.closed, Torn: s.torn, Snapshot: s.snapshot,
 	}
 	if err := r.describe(); err != nil {
 		return explain(r.path, err)

@@ -145,7 +145,8 @@ func compactLocked(path string) (before, after int64, err error) {
 		return 0, 0, err
 	}
 	defer func() { _ = claim.Close() }() // only read
-	if _, err := check(path); err != nil {
+	s, err := check(path)
+	if err != nil {
 		return 0, 0, err
 	}
 	info, err := claim.Stat()
@@ -155,7 +156,8 @@ func compactLocked(path string) (before, after int64, err error) {
 	if err := os.Remove(temporary(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 0, 0, fmt.Errorf("remove what a crash left: %w", err)
 	}
-	if err := replace(path, func(db *bbolt.DB) error { return writeCopy(db, path) }); err != nil {
+	write := func(db *bbolt.DB) error { return writeCopy(db, path, s.torn) }
+	if err := replace(path, withProofs(s.proven, write)); err != nil {
 		return 0, 0, err
 	}
 	now, err := os.Stat(path)

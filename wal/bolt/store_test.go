@@ -23,8 +23,11 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
+// singleSyncEnv runs every test with SingleSync.
+const singleSyncEnv = "ASSENT_BOLT_TEST_SINGLE_SYNC"
+
 // smallMap spares tests on a small machine the address space.
-var smallMap = &Options{MapSize: 1 << 20}
+var smallMap = &Options{MapSize: 1 << 20, SingleSync: os.Getenv(singleSyncEnv) != ""}
 
 func open(t *testing.T, path string) *Store {
 	t.Helper()
