@@ -172,6 +172,9 @@ func TestR10ManyRestartsLeaveOneTerm(t *testing.T) {
 		}
 	}
 	require.Equal(t, 10, inDoubt)
+	if smallMap.SingleSync { // a few pages more: it may take its first step of growth later
+		largest = max(largest, int64(smallMap.MapSize))
+	}
 	require.LessOrEqual(t, later, largest)
 	s := open(t, path)
 	terms, _, err := s.Orphans(t.Context())
