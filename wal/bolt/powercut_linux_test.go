@@ -26,7 +26,6 @@ const (
 // synced, and some of its pages were written back.
 func TestR5ATornCommitOnARealFileSystem(t *testing.T) {
 	capability.Need(t, capability.Loop)
-	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))

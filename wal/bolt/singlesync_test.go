@@ -26,7 +26,6 @@ func TestAllTestsWithSingleSync(t *testing.T) {
 		t.Log("this is that run")
 		return
 	}
-	t.Parallel()
 	args := []string{"-test.count=1", "-test.skip=TestAllTestsWithSingleSync|TornCommit|DamageOfALogInUse"}
 	if testing.Short() {
 		args = append(args, "-test.short")

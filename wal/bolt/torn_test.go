@@ -29,7 +29,6 @@ const (
 // sectors in any order, the log is as after the last commit that was acknowledged, or
 // as after the one that was being made. Never older, never damaged.
 func TestR5ATornCommitIsMadeOrNotMade(t *testing.T) {
-	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	c := &cutter{T: t, random: rand.New(rand.NewPCG(seed, 0))}

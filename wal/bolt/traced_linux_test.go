@@ -68,7 +68,6 @@ func appendSome(s *Store) error {
 // after some commit between the last one told and the last one begun.
 func TestR1R5ATornCommitOfATracedProcess(t *testing.T) {
 	capability.Need(t, capability.Strace)
-	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	path := filepath.Join(t.TempDir(), "log")
