@@ -65,10 +65,10 @@ func WithOwner(owner string) BeginOption {
 // if a crash loses the transaction, it is rolled back (R3). Name, owner and
 // request id have 1 KiB together.
 //
-// Errors: ErrLimit for MaxOpen undecided transactions, too long attributes, or a
-// log that is too far behind; ErrClosed, ErrSafeMode; ErrLogFailed or ErrNotOwner
-// once the log has failed; ctx's error if it has ended already. A timeout that is
-// not positive is an error of its own.
+// Errors: ErrLimit for MaxOpen undecided transactions or too long attributes, and
+// ErrLogFull for a log without room; ErrClosed, ErrSafeMode; ErrLogFailed or
+// ErrNotOwner once the log has failed; ctx's error if it has ended already. A
+// timeout that is not positive is an error of its own.
 func (d *DTM) Begin(ctx context.Context, options ...BeginOption) (participant.TxID, error) {
 	o := beginOptions{timeout: d.config.Timeout}
 	if len(options) > 0 {

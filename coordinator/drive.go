@@ -126,7 +126,7 @@ func (d *DTM) append(t *transaction, effect *protocol.Effect) (*wal.Batch, error
 	batch, err := d.log.Append(t.place, d.forces(effect), records...)
 	switch {
 	case errors.Is(err, wal.ErrFull):
-		return nil, fmt.Errorf("%w: %w", ErrLimit, err)
+		return nil, fmt.Errorf("%w: %w", ErrLogFull, err)
 	case errors.Is(err, wal.ErrClosed):
 		return nil, fmt.Errorf("%w: %w", ErrClosed, err)
 	case err != nil:

@@ -39,8 +39,8 @@ func WithData(data []byte) EnlistOption { return func(o *enlistOptions) { o.data
 // on its way; ErrRolledBack once the transaction was rolled back, by its timeout
 // perhaps; ErrConflict for the same participant with other data; ErrNameTaken and
 // participant.ErrInvalidParticipant; ErrLimit for more than 64 branches, too much
-// data, a participant with too many undelivered branches, or a log that is too far
-// behind; ErrLogFailed or ErrNotOwner once the log has failed; ErrNotFound,
+// data, or a participant with too many undelivered branches, and ErrLogFull for a log
+// without room; ErrLogFailed or ErrNotOwner once the log has failed; ErrNotFound,
 // ErrForgotten, ErrSafeMode, ErrClosed; ctx's error if it has ended already.
 func (d *DTM) Enlist(ctx context.Context, id participant.TxID, p participant.Participant, options ...EnlistOption) error {
 	var o enlistOptions

@@ -47,6 +47,10 @@ var (
 	ErrConflict = errors.New("conflicts with an earlier call")
 	// ErrLimit: a bound of Config or of the contract is reached (R12).
 	ErrLimit = errors.New("limit reached")
+	// ErrLogFull: the log has no room for more than what has begun, because its disk
+	// is full or slow. What has begun can still be committed or rolled back; free
+	// space where the error says, and transactions begin again. It Is ErrLimit.
+	ErrLogFull = fmt.Errorf("%w: the log takes nothing more to begin", ErrLimit)
 	// ErrSealed: the transaction is being committed and takes no more branches.
 	ErrSealed = protocol.ErrSealed
 	// ErrNameTaken: another participant is registered under this name.

@@ -23,9 +23,9 @@ var (
 	// ErrPoisoned says that an earlier write failed, and that therefore these
 	// records were not written.
 	ErrPoisoned = errors.New("log failed earlier, nothing written")
-	// ErrFull says that the store is so far behind that no transaction can begin
-	// or grow. What was begun can end.
-	ErrFull = errors.New("log queue is full")
+	// ErrFull says that no transaction can begin or grow: the store is too far
+	// behind, or lacks the space to end what has begun. What has begun can end.
+	ErrFull = errors.New("log is full")
 )
 
 const (
@@ -127,6 +127,7 @@ type Log struct {
 	begun       uuid.UUID
 	durable     marks
 	stats       Stats
+	room        room
 }
 
 // Place is a transaction's place in the log. The log keeps the records of a live one
@@ -256,8 +257,11 @@ func (l *Log) Append(tx *Place, forced bool, recs ...record.Record) (*Batch, err
 	case !tx.begun && recs[0].Kind() != record.KindBegun:
 		// A replay would take it for a leftover, or for damage.
 		return nil, fmt.Errorf("append to transaction %s: its first record is %s", tx.id, recs[0].Kind())
-	case recs[0].Kind() <= record.KindEnlisted && l.queued+e.size > maxQueued:
-		return nil, fmt.Errorf("append to transaction %s: %w: %d bytes wait for the store", tx.id, ErrFull, l.queued)
+	}
+	if recs[0].Kind() <= record.KindEnlisted {
+		if err := l.admit(e.size); err != nil {
+			return nil, fmt.Errorf("append to transaction %s: %w", tx.id, err)
+		}
 	}
 	tx.begun = true
 	return l.enqueue(e, *buf, len(recs), forced), nil

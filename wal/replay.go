@@ -82,6 +82,7 @@ func (t *taker) open(ctx context.Context, store Store) (*Log, []Inherited, error
 			return nil, nil, fmt.Errorf("delete log term %s: %w", old.Term(), err)
 		}
 	}
+	l.reserve()
 	return l, inherited, nil
 }
 

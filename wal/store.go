@@ -87,6 +87,14 @@ type Stream interface {
 	// the caller repeats the same call, else it never appends again.
 	Append(ctx context.Context, seq uint64, segment []byte, drop []uint64) error
 
+	// Reserve keeps space for segments of so many bytes, beside those that the
+	// store holds, and returns for how many there will be space: those kept, and what
+	// others will hardly take before the next call. An error says that fewer than
+	// asked for are kept, and what would help. It costs next to nothing while they
+	// are. Advice only, as Lost is: an append may succeed without, and fail with it.
+	// A store that can't run out of space returns math.MaxInt64.
+	Reserve(bytes int64) (int64, error)
+
 	// Lost is closed when the driver believes that the term was or will soon be
 	// taken over. Advice only: safety rests on Append's compare. May be nil.
 	Lost() <-chan struct{}

@@ -54,6 +54,11 @@ func (l *Log) run() {
 // await waits until a queue is due. It returns false when the writer is to end.
 func (l *Log) await() bool {
 	for !l.due() {
+		if l.refused() {
+			l.turn <- struct{}{}
+			l.reserve()
+			<-l.turn
+		}
 		select {
 		case <-l.wake:
 		case <-l.flush.C:
@@ -166,6 +171,7 @@ func (l *Log) take() *queue {
 	}
 	if q != nil {
 		l.queued -= len(q.buf)
+		l.room.bytes -= int64(len(q.buf)) // until the store is asked again
 	}
 	return q
 }
@@ -191,6 +197,7 @@ func (l *Log) commit(q *queue) bool {
 	}
 	forgotten := l.publish(q)
 	q.batch.finish(nil)
+	l.reserve()
 	l.recycle(q)
 	if len(forgotten) > 0 && l.config.Forgotten != nil {
 		l.config.Forgotten(forgotten)

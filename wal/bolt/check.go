@@ -16,6 +16,7 @@ var (
 // summary is what Open wants to know of a file that is in order.
 type summary struct {
 	closed bool // the log was closed cleanly, and bbolt would read only pages that were checked
+	unfit  bool // not to be written by bbolt as it is: it must be copied
 	sparse bool // nearly all of a large file is free pages
 	proven bool // every commit of the file carries a proof
 	torn   bool // the last commit was torn: this is the one before
@@ -65,10 +66,13 @@ func (im *image) inspect() (summary, error) {
 		byName[string(b.key)] = b
 	}
 	meta, err := im.inspectMeta(byName[string(metaBucket)])
+	log, terms := byName[string(logBucket)], byName[string(termsBucket)]
+	if errors.Is(err, errNotLog) && len(buckets) == 3 && log.bucket && terms.bucket {
+		return summary{}, errors.New("root holds log and terms, but no meta") // nobody else's
+	}
 	if err != nil {
 		return summary{}, err
 	}
-	log, terms := byName[string(logBucket)], byName[string(termsBucket)]
 	if len(buckets) != 3 || !log.bucket || !terms.bucket {
 		return summary{}, fmt.Errorf("root holds %d buckets, want log, meta and terms", len(buckets))
 	}
@@ -85,7 +89,8 @@ func (im *image) inspect() (summary, error) {
 		}
 	}
 	return summary{
-		closed: meta.closed && im.meta.freelist == noFreelist,
+		closed: meta.closed && im.meta.freelist == noFreelist && !im.misled,
+		unfit:  im.meta.freelist != noFreelist || im.misled,
 		sparse: im.size > sparseSize && im.used*im.pageSize < im.size/4,
 		proven: meta.proof != nil,
 
@@ -108,6 +113,10 @@ func (im *image) inspectMeta(bucket item) (metaValues, error) {
 	m := metaValues{found: newProver()}
 	values, unknown := map[string][]byte{}, 0
 	err := im.each(bucket, func(it item) error {
+		if it.bucket {
+			unknown++
+			return nil
+		}
 		switch string(it.key) {
 		case string(formatKey), string(createdKey), string(countersKey), string(closedKey), string(snapshotKey), string(proofKey):
 			values[string(it.key)] = append([]byte{}, it.value...)

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/fnv"
-	"maps"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
@@ -38,55 +36,6 @@ func read(t *testing.T, path string) []byte {
 	content, err := os.ReadFile(path)
 	require.NoError(t, err)
 	return content
-}
-
-// bbolt would open each of these without a word, and most without the last commit.
-func TestDamageInBothMetaPagesIsRefused(t *testing.T) {
-	path, _ := written(t)
-	content := read(t, path)
-	for page := range 2 {
-		for i := range pageHeaderSize + metaSize {
-			damaged := bytes.Clone(content)
-			damaged[page*os.Getpagesize()+i] ^= 0x10
-			require.ErrorIsf(t, openBytes(t, damaged), wal.ErrDamaged, "page %d, byte %d", page, i)
-		}
-	}
-}
-
-// Whatever single byte is changed: the log is refused, or it reads as before
-// because the byte is in no use. One run looks at every third byte.
-func TestNoFlippedByteChangesTheLogUnseen(t *testing.T) {
-	path, _ := written(t)
-	content := read(t, path)
-	im, err := openImage(bytes.NewReader(content), int64(len(content)))
-	require.NoError(t, err)
-	want := imageContents(t, im)
-	content = content[:int64(im.meta.highWater)*im.pageSize]
-	refused, opened, begin := 0, 0, rand.IntN(3)
-	for i := begin; i < len(content); i += 3 {
-		content[i] ^= 0x10
-		im, err := openImage(bytes.NewReader(content), int64(len(content)))
-		if err == nil {
-			_, err = im.inspect()
-		}
-		if err != nil {
-			refused++
-			if refused%200 == 0 {
-				require.ErrorIs(t, openBytes(t, content), wal.ErrDamaged)
-			}
-		} else {
-			clear(im.seen)
-			if got := imageContents(t, im); !maps.Equal(want, got) {
-				t.Fatalf("byte %d changes the content, and is not noticed", i)
-			}
-			if opened++; opened%500 == 0 {
-				require.NoError(t, openBytes(t, content)) // bbolt agrees
-			}
-		}
-		content[i] ^= 0x10
-	}
-	t.Logf("of %d bytes, from byte %d on: %d refused, %d in no use", len(content), begin, refused, opened)
-	require.Greater(t, refused, 1000)
 }
 
 // Two buckets that share a page: bbolt would free it with one of them.

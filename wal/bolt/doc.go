@@ -30,6 +30,9 @@
 // and value, and only then lets bbolt map it. A log that was not closed cleanly is
 // not continued at all: what was read is written to a new file (R5).
 //
+// The same check finds what reads well and would still lead bbolt astray when it
+// writes, as a branch page that misnames its child; such a log is copied, too.
+//
 // # One sync per commit
 //
 // bbolt syncs a commit's pages, then writes its meta page and syncs that. With
@@ -70,4 +73,22 @@
 // is not, is marked, and Open refuses it. [Restore] puts it in place in quarantine: the
 // coordinator that opens it is in safe mode until an operator accepts it. [Reader] reads
 // logs and copies without a lock, and changes nothing.
+//
+// # Space
+//
+// bbolt learns that a disk is full in the middle of a commit, and that fails the log
+// (R5). So the file is kept larger than what it holds, and its blocks are taken
+// beforehand: room to write everything once more, which the next Open may have to,
+// to end all that has begun, and 10 MiB. It grows in steps of 16 MiB, and has 32 MiB
+// for ten thousand transactions in flight without retained outcomes. When the file
+// system has no more to give, the log takes nothing new, and what has begun ends in
+// the room that is kept. It is not given back while the log is open; Open copies a
+// file that is nearly empty.
+//
+// An unclean log that there is no space to copy is written again in its place, page
+// by page, each page as it was checked, and fsynced before anything of it is told.
+//
+// This needs fallocate (Linux; ext4, XFS, tmpfs and others). Elsewhere, and where an
+// overwrite takes new blocks (Btrfs, ZFS), what is free is looked up, but a disk that
+// fills up within a moment can still fail the log. Reopening it loses nothing.
 package bolt

@@ -16,6 +16,7 @@ import (
 
 	"go.etcd.io/bbolt"
 	bboltErrors "go.etcd.io/bbolt/errors"
+	"go.uber.org/zap"
 
 	"github.com/assent-tm/assent/wal"
 )
@@ -44,7 +45,6 @@ func openDatabase(path string, mapSize int) (d database, err error) {
 		NoFreelistSync:  true,
 		FreelistType:    bbolt.FreelistMapType,
 		InitialMmapSize: mapSize,
-		NoStatistics:    true,
 		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
 			f, err := os.OpenFile(name, flag, mode)
 			d.file = f
@@ -107,14 +107,14 @@ func transact(db *bbolt.DB, fn func(*bbolt.Tx) error) error {
 
 // makeReady leaves a log at path that is whole and can be continued in place. The
 // caller holds the lock. torn is true if the last commit was torn and left out.
-func makeReady(path string, singleSync bool) (torn bool, err error) {
+func makeReady(path string, singleSync bool, logger *zap.Logger) (torn bool, err error) {
 	// Only a crash leaves a file of this name: it was never a log.
 	if err := os.Remove(temporary(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, fmt.Errorf("remove what a crash left: %w", err)
 	}
 	_, err = os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return false, replace(path, withProofs(singleSync, writeEmpty))
+		return false, explainFull(path, replace(path, withProofs(singleSync, writeEmpty)))
 	}
 	if err != nil {
 		return false, fmt.Errorf("open log: %w", err)
@@ -134,7 +134,16 @@ func makeReady(path string, singleSync bool) (torn bool, err error) {
 	if !s.closed || s.sparse || s.proven != singleSync {
 		// R5: what a failed fsync left in the page cache reads well, and is not on disk.
 		write := func(db *bbolt.DB) error { return writeCopy(db, path, s.torn) }
-		return s.torn, replace(path, withProofs(singleSync, write))
+		err := replace(path, withProofs(singleSync, write))
+		if !isFull(err) {
+			return s.torn, err
+		}
+		if s.torn || s.proven != singleSync {
+			s.unfit = true // the commit before, or another kind of file, is only to be had as a copy
+		}
+		if err := withoutCopy(path, s, err, logger); err != nil {
+			return false, err
+		}
 	}
 	// A file whose name isn't durable is lost with its content.
 	return false, syncDir(path)

@@ -50,6 +50,9 @@ type image struct {
 	snapshot bool  // it has the mark of a snapshot, known once it is inspected
 
 	checkProof proofCheck
+	// misled says that a branch page names another key than its child begins with.
+	// It reads well, but bbolt would lose its way when it writes.
+	misled bool
 }
 
 type meta struct {
@@ -94,7 +97,7 @@ func newImage(file io.ReaderAt, size int64) (*image, error) {
 	}
 	plausible := im.pageSize >= minPage && im.pageSize <= maxPage && im.pageSize&(im.pageSize-1) == 0
 	switch {
-	case !plausible && foreign:
+	case !plausible && foreign && !im.hasSecondMeta():
 		return nil, errNotBolt
 	case !plausible:
 		return nil, fmt.Errorf("meta page 0: page size %d", im.pageSize)
@@ -109,6 +112,19 @@ func (im *image) use(m meta) error {
 	}
 	im.meta, im.seen, im.used = m, make([]bool, m.highWater), 0
 	return nil
+}
+
+// hasSecondMeta reports whether meta page 1 is there, whatever the size of pages: then
+// page 0 is damaged, and the file not foreign.
+func (im *image) hasSecondMeta() bool {
+	for size := int64(minPage); size <= maxPage; size *= 2 {
+		second := *im
+		second.pageSize = size
+		if _, err := second.readMeta(1); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // joinMeta says what the faults of the two meta pages make of the file.
@@ -188,6 +204,9 @@ func (im *image) each(bucket item, fn func(item) error) error {
 	}
 	var err error
 	if root := binary.NativeEndian.Uint64(bucket.value); root != 0 {
+		if len(bucket.value) > bucketSize {
+			return fmt.Errorf("bucket %q: %d bytes", bucket.key, len(bucket.value))
+		}
 		err = im.walk(root, fn)
 	} else {
 		// A small bucket lies within its parent's page.
@@ -267,20 +286,26 @@ func (w *walker) branch(id uint64, page []byte, depth int, keys bounds) error {
 	if count == 0 || pageHeaderSize+count*elementSize > len(page) {
 		return fmt.Errorf("page %d: %d elements", id, count)
 	}
+	next := pageHeaderSize + count*elementSize
 	separators, children := make([][]byte, count+1), make([]uint64, count)
 	for i := range count {
 		at := pageHeaderSize + i*elementSize
 		pos, keySize := number32(page[at:]), number32(page[at+4:])
-		if pos+keySize > len(page)-at {
+		if at+pos != next || pos+keySize > len(page)-at {
 			return fmt.Errorf("page %d: element %d of %d bytes at %d", id, i, keySize, pos)
 		}
+		next += keySize
 		separators[i] = page[at+pos : at+pos+keySize]
 		children[i] = binary.NativeEndian.Uint64(page[at+8:])
 		if !keys.hold(separators[i]) || (i > 0 && bytes.Compare(separators[i-1], separators[i]) >= 0) {
 			return fmt.Errorf("page %d: key %x out of order", id, separators[i])
 		}
 	}
+	if err := w.fills(page, next); err != nil {
+		return fmt.Errorf("page %d: %w", id, err)
+	}
 	separators[count] = keys.high
+	w.follows(keys.low, separators[0])
 	for i, child := range children {
 		if err := w.page(child, depth+1, bounds{separators[i], separators[i+1]}); err != nil {
 			return err
@@ -297,24 +322,49 @@ func (w *walker) leaf(page []byte, keys bounds) error {
 	if pageHeaderSize+count*elementSize > len(page) {
 		return fmt.Errorf("%d elements", count)
 	}
+	// bbolt writes the elements side by side, then what they point to in the same
+	// order. Without this a lower count would hide the last ones.
+	next := pageHeaderSize + count*elementSize
 	for i := range count {
 		at := pageHeaderSize + i*elementSize
 		flags := binary.NativeEndian.Uint32(page[at:])
 		pos, keySize, valueSize := number32(page[at+4:]), number32(page[at+8:]), number32(page[at+12:])
-		if pos+keySize+valueSize > len(page)-at || flags&^bucketElement != 0 {
+		if at+pos != next || pos+keySize+valueSize > len(page)-at || flags&^bucketElement != 0 {
 			return fmt.Errorf("element %d of %d and %d bytes at %d", i, keySize, valueSize, pos)
 		}
+		next += keySize + valueSize
 		key := page[at+pos : at+pos+keySize]
 		value := page[at+pos+keySize : at+pos+keySize+valueSize]
 		if !keys.hold(key) || (w.last != nil && bytes.Compare(w.last, key) >= 0) {
 			return fmt.Errorf("key %x out of order", key)
+		}
+		if i == 0 {
+			w.follows(keys.low, key)
 		}
 		w.last = append(w.last[:0], key...)
 		if err := w.fn(item{key, value, flags == bucketElement}); err != nil {
 			return err
 		}
 	}
+	return w.fills(page, next)
+}
+
+// fills fails if what ends at next needs fewer pages than it has, or fewer bytes if
+// it lies within another page.
+func (w *walker) fills(page []byte, next int) error {
+	within := len(page)%int(w.pageSize) != 0
+	if next <= len(page)-int(w.pageSize) || within && next != len(page) {
+		return fmt.Errorf("%d bytes in %d", next, len(page))
+	}
 	return nil
+}
+
+// follows notes if a page does not begin with the key its parent names; nil if it
+// has no parent.
+func (w *walker) follows(named, first []byte) {
+	if named != nil && !bytes.Equal(named, first) {
+		w.misled = true
+	}
 }
 
 // number32 returns a length or position, cut so that the sum of three can't overflow.

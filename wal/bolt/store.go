@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	"go.uber.org/zap"
 
 	"github.com/assent-tm/assent/participant"
 	"github.com/assent-tm/assent/wal"
@@ -35,12 +36,18 @@ type Options struct {
 	// commit out instead of failing. The text of the package says why, and what
 	// else is trusted. A log that was written with the other setting is copied.
 	SingleSync bool
+	// AllowNetworkFS opens a log on a network file system, too.
+	AllowNetworkFS bool
+	// Logger gets warnings about where the log lies and what it lacks; nil for
+	// silence.
+	Logger *zap.Logger
 }
 
 // Store is a [wal.Store] in one bbolt file. Safe for concurrent use.
 type Store struct {
 	path    string
 	lock    *os.File
+	logger  *zap.Logger
 	db      database
 	torn    bool // set at open
 	commits atomic.Uint64
@@ -53,6 +60,7 @@ type Store struct {
 	// writing is held for each transaction, so that nobody waits for bbolt's own
 	// lock, which a failed one may never give back.
 	writing sync.Mutex
+	space   space
 
 	// failed is set once, by the first transaction that failed (R5).
 	failed atomic.Pointer[failure]
@@ -75,8 +83,9 @@ type claim struct {
 // the defaults. When it returns, what the log holds is on disk, and no other
 // process can write it until Close.
 //
-// An error Is wal.ErrLocked, wal.ErrDamaged, wal.ErrNewer or wal.ErrForeign, or
-// comes from the operating system. None of them changed what the log holds.
+// An error Is wal.ErrLocked, wal.ErrDamaged, wal.ErrNewer, wal.ErrForeign, wal.ErrFull
+// or [ErrNetworkFS], or comes from the operating system. None of them changed what
+// the log holds.
 func Open(path string, opts *Options) (*Store, error) {
 	if opts == nil {
 		opts = &Options{}
@@ -89,12 +98,19 @@ func Open(path string, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
+	on, err := fileSystemOf(path)
+	if err == nil {
+		err = on.judge(path, opts)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
 	// Before anything is opened, made or renamed.
 	lock, err := acquire(path, opts.LockWait)
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{path: path, lock: lock, live: map[participant.Term]string{}, claimed: map[participant.Term]claim{}}
+	s := &Store{path: path, lock: lock, logger: opts.logger(), space: space{unsure: on.copies}, live: map[participant.Term]string{}, claimed: map[participant.Term]claim{}}
 	if err := s.open(mapSize, opts.SingleSync); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
@@ -102,18 +118,21 @@ func Open(path string, opts *Options) (*Store, error) {
 }
 
 func (s *Store) open(mapSize int, singleSync bool) (err error) {
-	if s.torn, err = makeReady(s.path, singleSync); err != nil {
+	if s.torn, err = makeReady(s.path, singleSync, s.logger); err != nil {
 		return err
 	}
 	if s.db, err = openDatabase(s.path, mapSize); err != nil {
 		return err
 	}
+	// If there is no more space, what the file has may do. A failure is the next
+	// transaction's answer, too.
+	_ = s.take(s.headroom())
 	// From here on a crash leaves a log that isn't continued in place (R5).
 	err = s.update("begin to use it", func(tx *bbolt.Tx) error {
 		return tx.Bucket(metaBucket).Delete(closedKey)
 	})
 	if err != nil {
-		return errors.Join(err, s.db.close(err))
+		return errors.Join(explainFull(s.path, err), s.db.close(err))
 	}
 	// From here on: the commit before is a closed log's, which a torn one can't go back to.
 	s.db.once = singleSync
@@ -122,7 +141,8 @@ func (s *Store) open(mapSize int, singleSync bool) (err error) {
 
 // Stats describes a store since it was opened.
 type Stats struct {
-	FileBytes int64  // size of the file
+	FileBytes int64  // size of the file; it grows in steps of 16 MiB
+	UsedBytes int64  // of it, in pages in use; the rest is kept for what comes
 	Commits   uint64 // durable transactions, two fdatasyncs each, with SingleSync one
 	// Torn says that Open found the last commit torn and left it out, which only
 	// happens with SingleSync: a power cut came before anybody was told that it is
@@ -136,7 +156,15 @@ func (s *Store) Stats() (Stats, error) {
 	if err != nil {
 		return Stats{}, fmt.Errorf("size of the log: %w", err)
 	}
-	return Stats{FileBytes: info.Size(), Commits: s.commits.Load(), Torn: s.torn}, nil
+	s.gate.RLock()
+	defer s.gate.RUnlock()
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if err := s.usable(); err != nil {
+		return Stats{}, fmt.Errorf("size of the log: %w", err)
+	}
+	used, err := s.used()
+	return Stats{FileBytes: info.Size(), UsedBytes: used, Commits: s.commits.Load(), Torn: s.torn}, err
 }
 
 var errReplaced = errors.New("its file was removed or replaced while it was open")

@@ -29,6 +29,7 @@ const (
 // sectors in any order, the log is as after the last commit that was acknowledged, or
 // as after the one that was being made. Never older, never damaged.
 func TestR5ATornCommitIsMadeOrNotMade(t *testing.T) {
+	smallFiles(t)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	c := &cutter{T: t, random: rand.New(rand.NewPCG(seed, 0))}
@@ -359,4 +360,11 @@ func (c *cutter) openImage(content []byte, want state, was summary) {
 	require.NoError(c, err)
 	require.Equal(c, want, got)
 	require.NoError(c, os.Remove(path))
+}
+
+// smallFiles keeps files small that are copied thousands of times.
+func smallFiles(t *testing.T) {
+	step, room := growthStep, overhead
+	t.Cleanup(func() { growthStep, overhead = step, room })
+	growthStep, overhead = 32<<10, 8<<10
 }

@@ -68,7 +68,7 @@ func At(op Op, n int, fault Fault) Plan {
 
 // Faulty returns a store on s whose calls fail as planned. Repeating an append
 // that was applied works if s makes repetition safe, as [Memory] does. The channels
-// of Orphans and Lost, and Close, are those of s.
+// of Orphans and Lost, Reserve and Close are those of s.
 func Faulty(s wal.Store, plan Plan) wal.Store {
 	return &faulty{Store: s, plan: plan, calls: map[Op]int{}}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -30,6 +31,7 @@ type Memory struct {
 	terms    map[participant.Term]*memoryTerm
 	counter  uint32
 	epoch    uint64
+	capacity int           // 0: no limit
 	orphaned chan struct{} // closed and replaced when a term loses its owner
 }
 
@@ -60,7 +62,7 @@ func (m *Memory) Clone() *Memory {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c := NewMemory()
-	c.Random, c.counter, c.epoch = m.Random, m.counter, m.epoch
+	c.Random, c.counter, c.epoch, c.capacity = m.Random, m.counter, m.epoch, m.capacity
 	for number, t := range m.terms {
 		// Segments are never changed in place, so the copy may share them.
 		c.terms[number] = &memoryTerm{epoch: t.epoch, low: t.low, high: t.high, segments: maps.Clone(t.segments)}
@@ -72,6 +74,18 @@ func (m *Memory) Clone() *Memory {
 func (m *Memory) Bytes() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.bytes()
+}
+
+// SetCapacity says how many bytes of segments fit; 0, as at first, is no limit. An
+// append beyond it fails.
+func (m *Memory) SetCapacity(bytes int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.capacity = bytes
+}
+
+func (m *Memory) bytes() int {
 	n := 0
 	for _, t := range m.terms {
 		for _, segment := range t.segments {
@@ -291,6 +305,22 @@ func (s *memoryStream) lock(ctx context.Context) (*memoryTerm, error) {
 	return t, nil
 }
 
+func (s *memoryStream) Reserve(bytes int64) (int64, error) {
+	m := s.store.memory
+	defer m.mu.Unlock()
+	if _, err := s.lock(context.Background()); err != nil {
+		return 0, err
+	}
+	if m.capacity == 0 {
+		return math.MaxInt64, nil
+	}
+	have := int64(m.capacity - m.bytes())
+	if have < bytes {
+		return have, fmt.Errorf("the store in memory has %d bytes left: raise its capacity", have)
+	}
+	return have, nil
+}
+
 func (s *memoryStream) Append(ctx context.Context, seq uint64, segment []byte, drop []uint64) error {
 	if err := wholeFrames(segment); err != nil {
 		return err
@@ -309,6 +339,9 @@ func (s *memoryStream) Append(ctx context.Context, seq uint64, segment []byte, d
 	low, err := dropPrefix(t.low, t.high, drop)
 	if err != nil {
 		return fmt.Errorf("append segment %d to term %s: %w", seq, s.number, err)
+	}
+	if m := s.store.memory; m.capacity > 0 && m.bytes()+len(segment) > m.capacity {
+		return fmt.Errorf("append segment %d to term %s: %w", seq, s.number, wal.ErrFull)
 	}
 	for _, seq := range drop {
 		delete(t.segments, seq)

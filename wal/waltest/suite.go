@@ -27,6 +27,9 @@ type Log struct {
 	// Expire makes the store's terms orphans while its streams live on and may
 	// still append. nil if stores can't be open at the same time.
 	Expire func(t *testing.T, s wal.Store)
+	// Fill leaves no space for what the log's stores have not reserved, until free
+	// is called. nil if they can't run out of space, or it can't be taken.
+	Fill func(t *testing.T) (free func())
 }
 
 // Test runs the conformance suite: every promise of wal.Store and wal.Stream, as
@@ -39,6 +42,10 @@ func Test(t *testing.T, subject Subject) {
 				t.Log("not applicable: only one coordinator at a time can use the driver")
 				return
 			}
+			if c.full && l.Fill == nil {
+				t.Log("not applicable: the driver has all the space it wants")
+				return
+			}
 			c.run(l)
 		})
 	}
@@ -47,6 +54,7 @@ func Test(t *testing.T, subject Subject) {
 var cases = []struct {
 	name   string
 	shared bool // needs stores that are open at the same time
+	full   bool // needs a store that can be full
 	run    func(l *harness)
 }{
 	{name: "terms are fresh and rise over every restart", run: termsRise},
@@ -76,5 +84,7 @@ var cases = []struct {
 	{name: "a takeover fences late appends (R9)", shared: true, run: takeoverFences},
 	{name: "takers from several processes: one wins (R9)", shared: true, run: takersShared},
 	{name: "orphans are announced later", shared: true, run: orphansLater},
+	{name: "what is reserved can be appended to a full store", full: true, run: reserved},
+	{name: "a full store says so, and when it isn't any more", full: true, run: fullThenNot},
 	{name: "every append is before or after a takeover (R9)", shared: true, run: appendsRaceTakeover},
 }

@@ -20,6 +20,10 @@ func memorySubject(t *testing.T) waltest.Log {
 		Open:   func(*testing.T) wal.Store { return mem.Open() },
 		Crash:  func(_ *testing.T, s wal.Store) { s.(*waltest.MemoryStore).Crash() },
 		Expire: func(_ *testing.T, s wal.Store) { s.(*waltest.MemoryStore).Expire() },
+		Fill: func(*testing.T) func() {
+			mem.SetCapacity(mem.Bytes() + 2<<20)
+			return func() { mem.SetCapacity(0) }
+		},
 	}
 }
 
@@ -41,6 +45,7 @@ func TestFaultyWithoutFaultsConforms(t *testing.T) {
 			},
 			Crash:  func(t *testing.T, s wal.Store) { l.Crash(t, beneath[s]) },
 			Expire: func(t *testing.T, s wal.Store) { l.Expire(t, beneath[s]) },
+			Fill:   l.Fill,
 		}
 	}})
 }

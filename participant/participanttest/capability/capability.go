@@ -26,6 +26,7 @@ const (
 	Redis    Capability = "redis"    // redis-server
 	Fuse     Capability = "fuse"     // mounting a file system of one's own
 	Loop     Capability = "loop"     // loop devices, as root
+	Mount    Capability = "mount"    // mounting file systems, as root
 	Netns    Capability = "netns"    // network namespaces, as root
 	Strace   Capability = "strace"   // strace, and the right to trace
 	Spin     Capability = "spin"     // the model checker spin

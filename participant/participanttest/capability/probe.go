@@ -19,6 +19,7 @@ var probes = map[Capability]func() error{
 	Redis:    func() error { return program("", "redis-server") },
 	Fuse:     fuse,
 	Loop:     func() error { return errors.Join(root(), exists("/dev/loop-control"), program("/sbin", "losetup")) },
+	Mount:    func() error { return run("", "unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", os.TempDir()) },
 	Netns:    func() error { return run("", "unshare", "--net", "true") },
 	Strace:   func() error { return run("", "strace", "-o", os.DevNull, "true") },
 	Spin:     func() error { return program("", "spin") },
