@@ -66,7 +66,7 @@ type area struct {
 }
 
 // areas is every area, in the order of the table.
-var areas = []area{diskArea, logArea, txArea, idleArea, recoveryArea}
+var areas = []area{diskArea, logArea, singleSyncArea, txArea, idleArea, recoveryArea}
 
 // perRound is the time that so many slices in each round take.
 func perRound(n int) func(Options) time.Duration {

@@ -14,6 +14,12 @@ import (
 	"github.com/assent-tm/assent/wal/record"
 )
 
+var singleSyncArea = area{
+	name:    "log.singlesync",
+	figures: []string{"log.singlesync_ratio.c1"},
+	measure: singleSync, about: perRound(2),
+}
+
 // singleSync compares the log with one fdatasync per commit to the log with two.
 func singleSync(ctx context.Context, o Options, dir string) (figures []Figure, err error) {
 	var logs [2]*forcedLog
