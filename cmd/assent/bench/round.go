@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -23,7 +24,19 @@ type round struct {
 // clients themselves allocate is not to be seen among what they measure.
 const room = 256
 
-// load lets clients repeat do for a slice of time, each of them at least once.
+// phases of a round. Clients that begin, or stop, all at once are not what is to be
+// measured: only what ends while all are at it counts.
+const (
+	warmingUp = iota
+	measuring
+	over
+)
+
+// warmUp is which part of a slice passes before it is measured.
+const warmUp = 8
+
+// load lets clients repeat do and measures a slice of time of it, in which each of
+// them counts at least once.
 func load(ctx context.Context, clients int, slice time.Duration, do func(context.Context) error) (round, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -31,20 +44,23 @@ func load(ctx context.Context, clients int, slice time.Duration, do func(context
 	for i := range took {
 		took[i] = make([]time.Duration, 0, room)
 	}
-	before := used()
-	start := time.Now()
+	var phase atomic.Int32
 	var wg sync.WaitGroup
 	for i := range clients {
 		wg.Go(func() {
 			var err error
-			if took[i], err = runClient(ctx, start, slice, took[i], do); err != nil {
+			if took[i], err = runClient(ctx, &phase, took[i], do); err != nil {
 				cancel(err)
 			}
 		})
 	}
+	pause(ctx, slice/warmUp)
+	before, start := used(), time.Now()
+	phase.Store(measuring)
+	pause(ctx, slice)
+	phase.Store(over)
+	elapsed, spent := time.Since(start), used().since(before)
 	wg.Wait()
-	elapsed := time.Since(start)
-	spent := used().since(before)
 	if err := context.Cause(ctx); err != nil {
 		return round{}, err
 	}
@@ -62,18 +78,30 @@ func load(ctx context.Context, clients int, slice time.Duration, do func(context
 
 // runClient is one client. It reads the clock once for each operation, and keeps its
 // list to itself: the lists of all lie side by side in memory.
-func runClient(ctx context.Context, start time.Time, slice time.Duration, took []time.Duration, do func(context.Context) error) ([]time.Duration, error) {
+func runClient(ctx context.Context, phase *atomic.Int32, took []time.Duration, do func(context.Context) error) ([]time.Duration, error) {
 	begin := time.Now()
-	// Once at least, however late the client came to run.
-	for ended := false; !ended; {
+	for now := int32(warmingUp); now != over && ctx.Err() == nil; {
 		if err := do(ctx); err != nil {
 			return took, err
 		}
 		end := time.Now()
-		took = append(took, end.Sub(begin))
-		begin, ended = end, end.Sub(start) >= slice || ctx.Err() != nil
+		// Once at least, however late the client came to run.
+		if now = phase.Load(); now == measuring || now == over && len(took) == 0 {
+			took = append(took, end.Sub(begin))
+		}
+		begin = end
 	}
 	return took, nil
+}
+
+// pause waits, but not longer than the context lives.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // usage is what the process has taken since it began.

@@ -21,19 +21,20 @@ func TestLoadCounts(t *testing.T) {
 		return nil
 	})
 	require.NoError(t, err)
-	require.EqualValues(t, calls.Load(), r.transactions)
+	require.Positive(t, r.transactions)
+	require.Less(t, int64(r.transactions), calls.Load(), "warming up does not count")
 	require.Positive(t, r.perSecond)
 	require.Positive(t, r.p50)
 	require.GreaterOrEqual(t, r.p99, r.p50)
 	require.Positive(t, r.cpu)
-	require.GreaterOrEqual(t, r.allocBytes, float64(pageBytes))
-	require.GreaterOrEqual(t, r.allocs, 1.0)
+	require.GreaterOrEqual(t, r.allocBytes, 0.9*pageBytes)
+	require.GreaterOrEqual(t, r.allocs, 0.9)
 }
 
 func TestEveryClientDoesSomething(t *testing.T) {
 	r, err := load(t.Context(), 100, time.Nanosecond, func(context.Context) error { return nil })
 	require.NoError(t, err)
-	require.Equal(t, 100, r.transactions)
+	require.GreaterOrEqual(t, r.transactions, 100)
 }
 
 // What the clients themselves allocate is little beside a transaction's 4 KiB.
