@@ -11,7 +11,7 @@ import (
 
 // round is what a number of clients got done in a slice of time.
 type round struct {
-	transactions int // or whatever was repeated
+	transactions int // or whatever was repeated; all, also while warming up
 	perSecond    float64
 	p50, p99     time.Duration
 	// What one operation took of the process, the clients' own work included:
@@ -45,13 +45,16 @@ func load(ctx context.Context, clients int, slice time.Duration, do func(context
 		took[i] = make([]time.Duration, 0, room)
 	}
 	var phase atomic.Int32
+	var done atomic.Int64
 	var wg sync.WaitGroup
 	for i := range clients {
 		wg.Go(func() {
 			var err error
-			if took[i], err = runClient(ctx, &phase, took[i], do); err != nil {
+			n := 0
+			if took[i], n, err = runClient(ctx, &phase, took[i], do); err != nil {
 				cancel(err)
 			}
+			done.Add(int64(n))
 		})
 	}
 	pause(ctx, slice/warmUp)
@@ -70,7 +73,7 @@ func load(ctx context.Context, clients int, slice time.Duration, do func(context
 	}
 	n := float64(len(all))
 	return round{
-		transactions: len(all), perSecond: n / elapsed.Seconds(), p50: median(all), p99: percentile(all, 99),
+		transactions: int(done.Load()), perSecond: n / elapsed.Seconds(), p50: median(all), p99: percentile(all, 99),
 		cpu:        time.Duration(float64(spent.cpu) / n),
 		allocBytes: float64(spent.allocBytes) / n, allocs: float64(spent.allocs) / n,
 	}, nil
@@ -78,12 +81,13 @@ func load(ctx context.Context, clients int, slice time.Duration, do func(context
 
 // runClient is one client. It reads the clock once for each operation, and keeps its
 // list to itself: the lists of all lie side by side in memory.
-func runClient(ctx context.Context, phase *atomic.Int32, took []time.Duration, do func(context.Context) error) ([]time.Duration, error) {
+func runClient(ctx context.Context, phase *atomic.Int32, took []time.Duration, do func(context.Context) error) (_ []time.Duration, done int, _ error) {
 	begin := time.Now()
 	for now := int32(warmingUp); now != over && ctx.Err() == nil; {
 		if err := do(ctx); err != nil {
-			return took, err
+			return took, done, err
 		}
+		done++
 		end := time.Now()
 		// Once at least, however late the client came to run.
 		if now = phase.Load(); now == measuring || now == over && len(took) == 0 {
@@ -91,7 +95,7 @@ func runClient(ctx context.Context, phase *atomic.Int32, took []time.Duration, d
 		}
 		begin = end
 	}
-	return took, nil
+	return took, done, nil
 }
 
 // pause waits, but not longer than the context lives.
