@@ -50,7 +50,8 @@
 // tell of single values only that they were written once. Chunks need no place in
 // it, because a file never gets two of the same key, and which of them there must
 // be follows from terms. For that a file has a proof in all its commits or in none,
-// from its creation on, and a log that was not closed is always copied.
+// from its creation on, and a log that was not closed is copied; on a full disk, where
+// it is written again in its place, every page that is not in use is cleared.
 //
 // What it trusts beyond what two syncs do: that a file never shows what other files
 // left on the disk, as ext4 mounted with data=writeback does after a power cut.

@@ -81,7 +81,8 @@ func rewritePages(f pages, size int64) error {
 		return explain(f.Name(), err)
 	}
 	checked.pageSize, im.checkProof = im.pageSize, checkProof
-	if _, err := im.inspect(); err != nil {
+	s, err := im.inspect()
+	if err != nil {
 		return explain(f.Name(), err)
 	}
 	page := make([]byte, im.pageSize)
@@ -99,7 +100,35 @@ func rewritePages(f pages, size int64) error {
 	if err := rewriteMeta(im, f); err != nil {
 		return err
 	}
+	if err := f.Sync(); err != nil || !s.proven {
+		return err
+	}
+	if err := wipe(im, f); err != nil {
+		return err
+	}
 	return f.Sync()
+}
+
+// wipe clears every page that is not in use. With SingleSync the file may hold pages
+// of a commit that was never made; a later chunk can get the key of one of theirs,
+// and no proof would tell the two apart.
+func wipe(im *image, f pages) error {
+	page, zero := make([]byte, im.pageSize), make([]byte, im.pageSize)
+	for number := int64(2); (number+1)*im.pageSize <= im.size; number++ {
+		if number < int64(len(im.seen)) && im.seen[number] {
+			continue
+		}
+		if _, err := f.ReadAt(page, number*im.pageSize); err != nil {
+			return err
+		}
+		if bytes.Equal(page, zero) {
+			continue // it may have no block
+		}
+		if _, err := f.WriteAt(zero, number*im.pageSize); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // rewriteMeta writes both meta pages back, if they still say what was examined.

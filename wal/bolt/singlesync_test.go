@@ -119,6 +119,31 @@ func TestR5TwoTornCommitsAreDamage(t *testing.T) {
 	require.ErrorIs(t, openBytes(t, torn), wal.ErrDamaged)
 }
 
+// R5: on a full disk the log goes on in its file: nothing may be left there of a
+// commit that was never made, whose chunks' keys are given again.
+func TestR5NothingIsLeftOfACommitNeverMade(t *testing.T) {
+	content := used(t)[2]
+	want, _ := summed(t, content)
+	path := filepath.Join(t.TempDir(), "log")
+	require.NoError(t, os.WriteFile(path, content, 0o600))
+	require.NoError(t, rewrite(path))
+	content = read(t, path)
+	got, s := summed(t, content)
+	require.Equal(t, want, got)
+	require.False(t, s.torn)
+
+	im, err := openImage(bytes.NewReader(content), int64(len(content)))
+	require.NoError(t, err)
+	_, err = im.inspect()
+	require.NoError(t, err)
+	zero := make([]byte, im.pageSize)
+	for at := 2 * im.pageSize; at < im.size; at += im.pageSize {
+		if number := at / im.pageSize; number >= int64(len(im.seen)) || !im.seen[number] {
+			require.Equalf(t, zero, content[at:at+im.pageSize], "page %d", number)
+		}
+	}
+}
+
 // A log that was written with two syncs never goes back: there the last commit was
 // durable before its meta page was, so a fault in it is damage.
 func TestR5WithTwoSyncsNothingIsLeftOut(t *testing.T) {
