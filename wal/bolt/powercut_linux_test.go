@@ -25,7 +25,7 @@ const (
 // replayed by the next mount. Each cut comes when a commit was written and not
 // synced, and some of its pages were written back.
 func TestR5ATornCommitOnARealFileSystem(t *testing.T) {
-	capability.Need(t, capability.Loop)
+	capability.Need(t, capability.Loop, capability.Mount)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
