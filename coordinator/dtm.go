@@ -160,8 +160,8 @@ func (d *DTM) Failed() <-chan struct{} { return d.failed }
 // Err returns why the coordinator takes no more work: ErrLogFailed or ErrNotOwner,
 // with what the log says, else ErrClosed; nil while it works.
 func (d *DTM) Err() error {
-	if err := d.log.Err(); err != nil {
-		return refusedForLog(err)
+	if d.logFailed() { // looked at first: it takes no lock, and every Begin asks
+		return refusedForLog(d.log.Err())
 	}
 	if d.closing.Load() {
 		return ErrClosed

@@ -92,9 +92,9 @@ func TestEnlistIsRefusedOncePreparing(t *testing.T) {
 func TestConcurrentEnlistsAreOneBranch(t *testing.T) {
 	enlisted := make(chan participant.Branch, 100)
 	playWith(t, coordinator.Config{Trace: &coordinator.Trace{Enlisted: func(b participant.Branch) { enlisted <- b }}}, nil, func(t *testing.T, s *stage) {
-		for range 20 {
+		for i := range 20 {
 			a, id := s.actor("a"), s.begin()
-			a.name = "a" + id.String()[:20] + id.String()[36:40]
+			a.name = fmt.Sprintf("a%d", i)
 			var wg sync.WaitGroup
 			errs := make([]error, 8)
 			for i := range errs {

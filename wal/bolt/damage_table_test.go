@@ -278,20 +278,20 @@ func numbers(low, high uint64) (all []uint64) {
 const damageTable = `
 damage                                    same state    ErrDamaged      ErrNewer    ErrForeign     ErrLocked       ErrFull of the system
 a bit of a meta page                           15104          1280             -             -             -             -             -
-a bit of a leaf page                           29752        125896             -             -             -             -             -
-a bit of a free page                           19456             -             -             -             -             -             -
-a bit of a branch page                          5472          2681             -             -             -             -             -
+a bit of a leaf page                           22472        124984             -             -             -             -             -
+a bit of a branch page                          5760          2393             -             -             -             -             -
 a bit of a branch page, opened by a copy            39             -             -             -             -             -             -
+a bit of a free page                           20480             -             -             -             -             -             -
 cut within the pages in use                        -            82             -             -             -             -             -
 cut behind them                                   17             -             -             -             -             -             -
 zeroed: a meta page                                -             2             -             -             -             -             -
-zeroed: a leaf page                                -            19             -             -             -             -             -
-zeroed: a free page                               19             -             -             -             -             -             -
+zeroed: a leaf page                                -            18             -             -             -             -             -
 zeroed: a branch page                              -             1             -             -             -             -             -
-two pages swapped                                  5           644             -             -             -             -             -
-two free pages swapped                           171             -             -             -             -             -             -
+zeroed: a free page                               20             -             -             -             -             -             -
+two pages swapped                                  5           625             -             -             -             -             -
+two free pages swapped                           190             -             -             -             -             -             -
 another page in its place: a meta page             -            80             -             -             -             -             -
-another page in its place: a leaf page             5           755             -             -             -             -             -
+another page in its place: a leaf page             5           715             -             -             -             -             -
 another page in its place: a branch page             -            40             -             -             -             -             -
 an empty file                                      -             1             -             -             -             -             -
 a text                                             -             -             -             1             -             -             -

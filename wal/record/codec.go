@@ -16,11 +16,20 @@ import (
 
 // A record on disk is a frame: the length of the body as a uvarint, the body, and
 // the CRC32C of the body, little endian. The body is a msgpack array: kind,
-// version, term, UUID, then the fields of the kind.
+// version, transaction id, then the fields of the kind.
+//
+// Version 1, in which a Header still is, has the id in two fields, term and UUID, and
+// all times since 1970. Version 2 has it in one field of idSize bytes, and the times
+// of Begun and Completed since the time that is in the UUID.
 
-// Version is the version of every kind of record that this program writes, and
-// the highest it reads, but for a Header with operators' words.
-const Version = 1
+// Version is the version of the records of transactions that this program writes, and
+// the highest it reads. It reads version 1 as well.
+const Version = 2
+
+const (
+	termSize = 7 // a term has 56 bits
+	idSize   = termSize + len(uuid.UUID{})
+)
 
 // maxBody bounds what a damaged length can make us read. The largest record is a
 // Header with the catalogue of a log that was opened some 400,000 times.
@@ -103,35 +112,76 @@ func NextFrame(b []byte) (frame, rest []byte, err error) {
 // encoder appends one body. The first error sticks.
 type encoder struct {
 	packer
+	tx  participant.TxID
 	err error
 }
 
 var encoders = sync.Pool{New: func() any { return &encoder{} }}
 
-// fieldCount is the number of fields after kind and version: term and UUID, then
-// those of the kind.
+// fieldCount is the number of fields after kind and version, in version 1: term and
+// UUID, then those of the kind.
 var fieldCount = [...]int{
 	KindBegun: 5, KindEnlisted: 5, KindPreparing: 2, KindDecided: 8, KindDelegated: 2,
 	KindCompleted: 3, KindHeuristic: 5, KindCarried: 14, KindHeader: 6,
 }
 
+// highestVersion is the highest version of the kind that this program reads.
+func highestVersion(kind Kind) int {
+	if kind == KindHeader {
+		return versionOfWords
+	}
+	return Version
+}
+
+// fieldsOf is how many fields a known record has after kind and version.
+func fieldsOf(kind Kind, version int) int {
+	switch {
+	case version == 1:
+		return fieldCount[kind]
+	case kind == KindHeader:
+		return fieldCount[kind] + wordsFields
+	default:
+		return fieldCount[kind] - 1
+	}
+}
+
 func (e *encoder) begin(r Record) {
 	e.body, e.err = e.body[:0], nil
-	id, version := r.TxID(), Version
-	if h, ok := r.(Header); ok {
-		id = participant.TxID{Term: h.Term, UUID: h.Highest}
-		if h.worded() {
-			version = versionOfWords
-		}
+	e.tx = r.TxID()
+	version := Version
+	header, isHeader := r.(Header)
+	if isHeader {
+		e.tx = participant.TxID{Term: header.Term, UUID: header.Highest}
+		version = header.version()
 	}
-	if !id.Term.Valid() {
-		e.check(fmt.Errorf("invalid term %d", uint64(id.Term)))
+	if !e.tx.Term.Valid() {
+		e.check(fmt.Errorf("invalid term %d", uint64(e.tx.Term)))
 	}
 	e.array(2 + fieldsOf(r.Kind(), version))
 	e.uint(uint64(r.Kind()))
 	e.uint(uint64(version))
-	e.uint(uint64(id.Term))
-	e.uuid(id.UUID)
+	if isHeader {
+		e.uint(uint64(e.tx.Term))
+		e.uuid(e.tx.UUID)
+		return
+	}
+	e.id(e.tx)
+}
+
+func (e *encoder) id(id participant.TxID) {
+	var b [8 + len(id.UUID)]byte
+	binary.BigEndian.PutUint64(b[:], uint64(id.Term))
+	copy(b[8:], id.UUID[:])
+	e.bytes(b[8-termSize:])
+}
+
+// sinceID writes a time after that in the UUID, which is mostly near. The difference
+// may overflow: adding it gives the time all the same.
+func (e *encoder) sinceID(t time.Time) { e.int(t.UnixMilli() - idMillis(e.tx)) }
+
+// idMillis is the time in a version 7 UUID (RFC 9562 section 5.7), in milliseconds since 1970.
+func idMillis(id participant.TxID) int64 {
+	return int64(binary.BigEndian.Uint64(id.UUID[:8]) >> 16)
 }
 
 func (e *encoder) check(err error) {
@@ -227,7 +277,7 @@ func (e *encoder) attributes(a Attributes) {
 
 func (r Begun) encodeFields(e *encoder) {
 	e.known("time", set(r.At))
-	e.time(r.At)
+	e.sinceID(r.At)
 	e.duration(r.Timeout)
 	e.attributes(r.Attributes)
 }
@@ -243,7 +293,7 @@ func (Delegated) encodeFields(*encoder) {}
 
 func (r Completed) encodeFields(e *encoder) {
 	e.known("time", set(r.At))
-	e.time(r.At)
+	e.sinceID(r.At)
 }
 
 func (r Decided) encodeFields(e *encoder) {

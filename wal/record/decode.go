@@ -2,6 +2,7 @@ package record
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"sync"
 	"time"
@@ -47,14 +48,18 @@ func (d *decoder) begin(body []byte) error {
 	d.unpacker = unpacker{rest: body}
 	n := d.array(2 + len(fieldCount) + 64)
 	kind, version := Kind(d.uint8()), int(d.uint8())
-	if d.err == nil && (kind == 0 || int(kind) >= len(fieldCount) || fieldCount[kind] == 0 || version < Version || version > highestVersion(kind)) {
+	if d.err == nil && (kind == 0 || int(kind) >= len(fieldCount) || fieldCount[kind] == 0 || version < 1 || version > highestVersion(kind)) {
 		return &UnknownError{Kind: kind, Version: version}
 	}
 	if d.err == nil && n != 2+fieldsOf(kind, version) {
 		d.fail("%d fields instead of %d", n, 2+fieldsOf(kind, version))
 	}
-	d.version = version
-	d.kind, d.tx = kind, participant.TxID{Term: participant.Term(d.uint()), UUID: d.uuid()}
+	d.kind, d.version = kind, version
+	if kind == KindHeader || version == 1 {
+		d.tx = participant.TxID{Term: participant.Term(d.uint()), UUID: d.uuid()}
+	} else {
+		d.tx = d.id()
+	}
 	if d.err == nil && !d.tx.Term.Valid() {
 		d.fail("term %d", uint64(d.tx.Term))
 	}
@@ -103,7 +108,7 @@ func (d *decoder) fields() Record {
 }
 
 func (d *decoder) begun() Begun {
-	r := Begun{Tx: d.tx, At: d.time(), Timeout: d.duration(), Attributes: d.attributes()}
+	r := Begun{Tx: d.tx, At: d.sinceID(), Timeout: d.duration(), Attributes: d.attributes()}
 	d.known("time", set(r.At))
 	return r
 }
@@ -123,7 +128,7 @@ func (d *decoder) decided(room []participant.Vote) Decided {
 }
 
 func (d *decoder) completed() Completed {
-	r := Completed{Tx: d.tx, At: d.time()}
+	r := Completed{Tx: d.tx, At: d.sinceID()}
 	d.known("time", set(r.At))
 	return r
 }
@@ -227,6 +232,20 @@ func (d *decoder) uuid() (u uuid.UUID) {
 	return u
 }
 
+func (d *decoder) id() (id participant.TxID) {
+	b := d.bytes(idSize)
+	if d.err == nil && len(b) != idSize {
+		d.fail("%d bytes of transaction id", len(b))
+	}
+	if d.err == nil {
+		var term [8]byte
+		copy(term[8-termSize:], b)
+		id.Term = participant.Term(binary.BigEndian.Uint64(term[:]))
+		copy(id.UUID[:], b[termSize:])
+	}
+	return id
+}
+
 func (d *decoder) branch() int { return d.within("branch number", 0, participant.MaxBranches-1) }
 func (d *decoder) by() int     { return d.within("branch number", NoBranch, participant.MaxBranches-1) }
 
@@ -238,11 +257,22 @@ func (d *decoder) within(what string, low, high int64) int {
 	return int(n)
 }
 
-func (d *decoder) time() time.Time {
-	if ms := d.int(); ms != 0 {
-		return time.UnixMilli(ms)
+func (d *decoder) time() time.Time { return timeOf(d.int()) }
+
+// sinceID reads a time of Begun or Completed.
+func (d *decoder) sinceID() time.Time {
+	ms := d.int()
+	if d.version > 1 {
+		ms += idMillis(d.tx)
 	}
-	return time.Time{}
+	return timeOf(ms)
+}
+
+func timeOf(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms)
 }
 
 func (d *decoder) duration() time.Duration {

@@ -20,7 +20,11 @@ func genTerm(t *rapid.T) participant.Term {
 }
 
 func genTx(t *rapid.T) participant.TxID {
-	return participant.TxID{Term: genTerm(t), UUID: genUUID(t)}
+	id := genUUID(t)
+	if rapid.Bool().Draw(t, "early") {
+		clear(id[:4]) // so that genTime draws times before it and after it
+	}
+	return participant.TxID{Term: genTerm(t), UUID: id}
 }
 
 // genTime draws what a record keeps of a time: whole milliseconds.

@@ -66,24 +66,18 @@ const (
 )
 
 // versionOfWords is the version of a Header whose catalogue has operators' words. A
-// log without any is written as before, for programs that don't know them; those
+// header without any is of headerVersion, for programs that don't know them; those
 // that don't must not use a log in quarantine.
-const versionOfWords = 2
+const (
+	headerVersion  = 1
+	versionOfWords = 2
+)
 
-// highestVersion is the highest version of the kind that this program reads.
-func highestVersion(kind Kind) int {
-	if kind == KindHeader {
+func (r Header) version() int {
+	if r.worded() {
 		return versionOfWords
 	}
-	return Version
-}
-
-// fieldsOf is how many fields a known record has after kind and version.
-func fieldsOf(kind Kind, version int) int {
-	if version == versionOfWords {
-		return fieldCount[kind] + wordsFields
-	}
-	return fieldCount[kind]
+	return headerVersion
 }
 
 // worded reports whether the header holds operators' words.
