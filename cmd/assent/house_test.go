@@ -31,11 +31,13 @@ const (
 // Adapters of resource managers without a line of their own get that of "participant/*".
 // cmd and recovery/crashtest put the parts together and may import everything.
 var mayImport = map[string][]string{
-	"participant":                            {},
-	"participant/*":                          {"participant"},
-	"participant/participanttest":            {"participant"},
-	"participant/participanttest/capability": {},
-	"participant/remote":                     {"participant", "coordinator/api"},
+	"participant":                                    {},
+	"participant/*":                                  {"participant"},
+	"participant/participanttest":                    {"participant"},
+	"participant/participanttest/capability":         {},
+	"participant/participanttest/servers":            {},
+	"participant/participanttest/servers/natsserver": {"participant/participanttest/servers"},
+	"participant/remote":                             {"participant", "coordinator/api"},
 
 	"wal/record":  {"participant"},
 	"wal":         {"participant", "wal/record"},
