@@ -21,7 +21,7 @@ FUZZTIME ?= 10s
 
 .PHONY: help
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1 /p' Makefile | while read -r name what; do printf '  %-8s%s\n' "$$name" "$$what"; done
+	@sed -n 's/^\([a-z]*\):.*## /\1 /p' Makefile | while read -r name what; do printf '  %-9s%s\n' "$$name" "$$what"; done
 
 # Each quoted argument is one run of `go test`; -count=1 because the answer depends on the
 # machine (capabilities, random seeds), which the test cache does not see.

@@ -17,7 +17,7 @@ import (
 	"github.com/assent-tm/assent/wal/waltest"
 )
 
-// R1: what is told rests on what is durable; and no more is forced than DESIGN.md
+// R1: what is told rests on what is durable; and no more is forced than ARCHITECTURE.md
 // allows. What is lazy comes with the flush.
 func TestNothingIsToldBeforeItIsDurable(t *testing.T) {
 	t.Run("commit", func(t *testing.T) {

@@ -27,7 +27,7 @@ type script struct {
 	force    bool
 	// commits: without a crash it commits.
 	commits bool
-	// reversible: its outcome may be lost, since it changed nothing (DESIGN.md,
+	// reversible: its outcome may be lost, since it changed nothing (ARCHITECTURE.md,
 	// forced writes).
 	reversible bool
 }

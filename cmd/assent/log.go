@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,6 +13,7 @@ import (
 	"github.com/assent-tm/assent/cmd/assent/logfile"
 	"github.com/assent-tm/assent/participant"
 	"github.com/assent-tm/assent/wal/bolt"
+	"github.com/assent-tm/assent/wal/record"
 )
 
 func logCommand() *cobra.Command {
@@ -38,14 +40,24 @@ there, and then end it with 'assent log accept'.`,
 	return command
 }
 
-// output adds the flag -o; json reads it.
-func output(command *cobra.Command) (json func() (bool, error)) {
-	text := command.Flags().StringP("output", "o", "table", "table or json")
-	return func() (bool, error) {
-		if *text != "table" && *text != "json" {
-			return false, usageError{fmt.Errorf("--output %q: want table or json", *text)}
+// takes is cobra.ExactArgs that names what is missing.
+func takes(names ...string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) != len(names) {
+			return fmt.Errorf("want %s, got %d arguments", strings.Join(names, " and "), len(args))
 		}
-		return *text == "json", nil
+		return nil
+	}
+}
+
+// runs adds the flag -o and has the command run do, as JSON if that is asked for.
+func runs(command *cobra.Command, do func(command *cobra.Command, args []string, asJSON bool) error) {
+	output := command.Flags().StringP("output", "o", "table", "table or json")
+	command.RunE = func(command *cobra.Command, args []string) error {
+		if *output != "table" && *output != "json" {
+			return usageError{fmt.Errorf("--output %q: want table or json", *output)}
+		}
+		return do(command, args, *output == "json")
 	}
 }
 
@@ -58,14 +70,9 @@ that records, terms and marks go together. Exit code 1 if anything is wrong. Cha
 nothing and takes no lock.`,
 		Example: `  assent log verify assent.db
   assent log verify backup/monday.db -o json`,
-		Args: cobra.ExactArgs(1),
+		Args: takes("FILE"),
 	}
-	json := output(command)
-	command.RunE = func(command *cobra.Command, args []string) error {
-		asJSON, err := json()
-		if err != nil {
-			return err
-		}
+	runs(command, func(command *cobra.Command, args []string, asJSON bool) error {
 		report, err := logfile.Examine(command.Context(), args[0])
 		if err != nil {
 			if asJSON {
@@ -74,7 +81,7 @@ nothing and takes no lock.`,
 			return err
 		}
 		return report.WriteVerified(command.OutOrStdout(), asJSON)
-	}
+	})
 	return command
 }
 
@@ -87,23 +94,19 @@ As JSON, one object a line. Changes nothing and takes no lock.`,
 		Example: `  assent log dump assent.db
   assent log dump assent.db --tx 1z141z4-0192d0f1c2a37c55a1b2c3d4e5f60718
   assent log dump assent.db -o json | jq 'select(.kind == "decided")'`,
-		Args: cobra.ExactArgs(1),
+		Args: takes("FILE"),
 	}
-	json := output(command)
 	tx := command.Flags().String("tx", "", "only the records of this `transaction`")
 	full := command.Flags().Bool("full", false, "all bytes of participants' data, also in the table")
-	command.RunE = func(command *cobra.Command, args []string) (err error) {
-		options := logfile.DumpOptions{Full: *full}
-		if options.JSON, err = json(); err != nil {
-			return err
-		}
+	runs(command, func(command *cobra.Command, args []string, asJSON bool) (err error) {
+		options := logfile.DumpOptions{Full: *full, JSON: asJSON}
 		if *tx != "" {
 			if options.Tx, err = participant.ParseTxID(*tx); err != nil {
 				return usageError{fmt.Errorf("--tx: %w", err)}
 			}
 		}
 		return logfile.Dump(command.Context(), args[0], command.OutOrStdout(), options)
-	}
+	})
 	return command
 }
 
@@ -116,20 +119,15 @@ in doubt, and whether it is in quarantine. Checks all of it, as verify does. Cha
 nothing and takes no lock.`,
 		Example: `  assent log stat assent.db
   assent log stat assent.db -o json | jq .in_doubt`,
-		Args: cobra.ExactArgs(1),
+		Args: takes("FILE"),
 	}
-	json := output(command)
-	command.RunE = func(command *cobra.Command, args []string) error {
-		asJSON, err := json()
-		if err != nil {
-			return err
-		}
+	runs(command, func(command *cobra.Command, args []string, asJSON bool) error {
 		report, err := logfile.Examine(command.Context(), args[0])
 		if err != nil {
 			return err
 		}
 		return report.WriteStat(command.OutOrStdout(), asJSON, time.Now())
-	}
+	})
 	return command
 }
 
@@ -146,14 +144,9 @@ in use.
 
 A snapshot is not opened as a log; 'assent log restore' puts it in place.`,
 		Example: `  assent log snapshot assent.db backup/monday.db`,
-		Args:    cobra.ExactArgs(2),
+		Args:    takes("FILE", "DEST"),
 	}
-	json := output(command)
-	command.RunE = func(command *cobra.Command, args []string) error {
-		asJSON, err := json()
-		if err != nil {
-			return err
-		}
+	runs(command, func(command *cobra.Command, args []string, asJSON bool) error {
 		if _, err := os.Lstat(args[1]); err == nil {
 			return usageError{fmt.Errorf("%s: %w; nothing is overwritten, give another name", args[1], fs.ErrExist)}
 		}
@@ -173,7 +166,7 @@ A snapshot is not opened as a log; 'assent log restore' puts it in place.`,
 			return err
 		}
 		return report.WriteVerified(command.OutOrStdout(), asJSON)
-	}
+	})
 	return command
 }
 
@@ -190,16 +183,11 @@ The log is in quarantine: its coordinator starts in safe mode, until
 'assent log accept'. See 'assent log --help'.`,
 		Example: `  assent log restore backup/monday.db assent.db --reason "disk failed"
   assent log restore backup/monday.db assent.db --force --reason "restored by mistake before"`,
-		Args: cobra.ExactArgs(2),
+		Args: takes("SNAPSHOT", "DEST"),
 	}
-	json := output(command)
 	force := command.Flags().Bool("force", false, "let a log that is there make room; it is renamed, not removed")
 	reason := command.Flags().String("reason", "restored from a snapshot", "why, for those who find the log in quarantine")
-	command.RunE = func(command *cobra.Command, args []string) error {
-		asJSON, err := json()
-		if err != nil {
-			return err
-		}
+	runs(command, func(command *cobra.Command, args []string, asJSON bool) error {
 		if err := usefulReason(*reason); err != nil {
 			return err
 		}
@@ -208,7 +196,7 @@ The log is in quarantine: its coordinator starts in safe mode, until
 			return err
 		}
 		return logfile.WriteRestored(command.OutOrStdout(), restored, asJSON)
-	}
+	})
 	return command
 }
 
@@ -230,15 +218,10 @@ the snapshot was made; whoever asks for a transaction that the log holds undecid
 told that it was rolled back. Branches of terms that the log never listed, begun after a
 start that it missed, are reported as foreign and stay: settle them by hand.`,
 		Example: `  assent log accept assent.db --reason "compared with both banks, T-4711"`,
-		Args:    cobra.ExactArgs(1),
+		Args:    takes("FILE"),
 	}
-	json := output(command)
 	reason := command.Flags().String("reason", "", "why, for those who ask later (required)")
-	command.RunE = func(command *cobra.Command, args []string) error {
-		asJSON, err := json()
-		if err != nil {
-			return err
-		}
+	runs(command, func(command *cobra.Command, args []string, asJSON bool) error {
 		if err := usefulReason(*reason); err != nil {
 			return err
 		}
@@ -247,7 +230,7 @@ start that it missed, are reported as foreign and stay: settle them by hand.`,
 			return err
 		}
 		return accepted.Write(command.OutOrStdout(), asJSON)
-	}
+	})
 	return command
 }
 
@@ -259,20 +242,15 @@ func logCompactCommand() *cobra.Command {
 its place, whole and on disk. A log that grew never shrinks by itself while it is used.
 Nothing that it holds is dropped.`,
 		Example: `  assent log compact assent.db`,
-		Args:    cobra.ExactArgs(1),
+		Args:    takes("FILE"),
 	}
-	json := output(command)
-	command.RunE = func(command *cobra.Command, args []string) error {
-		asJSON, err := json()
-		if err != nil {
-			return err
-		}
+	runs(command, func(command *cobra.Command, args []string, asJSON bool) error {
 		before, after, err := bolt.Compact(args[0])
 		if err != nil {
 			return err
 		}
 		return logfile.WriteCompacted(command.OutOrStdout(), args[0], before, after, asJSON)
-	}
+	})
 	return command
 }
 
@@ -281,8 +259,8 @@ func usefulReason(reason string) error {
 	if reason == "" {
 		return usageError{errors.New("--reason is missing: say why, it is kept in the log")}
 	}
-	if len(reason) > logfile.MaxReason {
-		return usageError{fmt.Errorf("--reason has %d bytes, %d are allowed", len(reason), logfile.MaxReason)}
+	if len(reason) > record.MaxReason {
+		return usageError{fmt.Errorf("--reason has %d bytes, %d are allowed", len(reason), record.MaxReason)}
 	}
 	return nil
 }

@@ -246,8 +246,9 @@ func TestLogCommandsRefuseWrongUsage(t *testing.T) {
 		args []string
 		says string
 	}{
-		"no file":       {[]string{"verify"}, "accepts 1 arg"},
-		"two files":     {[]string{"dump", path, path}, "accepts 1 arg"},
+		"no file":       {[]string{"verify"}, "want FILE, got 0 arguments"},
+		"no copy":       {[]string{"snapshot", path}, "want FILE and DEST, got 1 arguments"},
+		"two files":     {[]string{"dump", path, path}, "want FILE, got 2 arguments"},
 		"output":        {[]string{"stat", path, "-o", "yaml"}, "want table or json"},
 		"transaction":   {[]string{"dump", path, "--tx", "17"}, "--tx"},
 		"no reason":     {[]string{"accept", path}, "--reason is missing"},

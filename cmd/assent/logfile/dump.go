@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"strings"
 
 	"github.com/assent-tm/assent/participant"
@@ -104,5 +102,3 @@ func (d *dumper) line(term, segment, kind, tx, says string) error {
 	_, err := fmt.Fprintln(d.out, strings.TrimRight(line, " "))
 	return err
 }
-
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -12,9 +12,6 @@ import (
 	"github.com/assent-tm/assent/wal/record"
 )
 
-// MaxReason is how many bytes an operator's reason may have.
-const MaxReason = record.MaxReason
-
 // Accepted is what an acceptance was of.
 type Accepted struct {
 	Path  string
