@@ -40,7 +40,7 @@ func measureClients(ctx context.Context, o Options, dir string, counts []int) (p
 	ours, theirs := make([][]round, len(counts)), make([][]round, len(counts))
 	for i := range o.Rounds {
 		for at, clients := range counts {
-			o.Progress(fmt.Sprintf("round %d of %d, %d clients", i+1, o.Rounds, clients))
+			o.Progress(fmt.Sprintf("%s, round %d of %d", counted(clients), i+1, o.Rounds))
 			r, err := load(ctx, clients, o.Slice, a.transaction)
 			if err != nil {
 				return nil, err

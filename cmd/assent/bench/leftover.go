@@ -28,7 +28,7 @@ const together = 1024
 // hang; share is 0 for none.
 func leaveInDoubt(ctx context.Context, path string, n, share int) (err error) {
 	live := path + ".live"
-	store, err := bolt.Open(live, nil)
+	store, err := bolt.Open(live, anywhere)
 	if err != nil {
 		return err
 	}

@@ -50,11 +50,11 @@ func measureRecovery(ctx context.Context, o Options, dir string) ([]Figure, erro
 	many := o.transactionsInDoubt()
 	replay, err := measureReplay(ctx, o, filepath.Join(dir, "replay.db"), many)
 	if err != nil {
-		return nil, fmt.Errorf("measure replay: %w", err)
+		return nil, fmt.Errorf("replay: %w", err)
 	}
 	resolve, err := measureResolve(ctx, o, filepath.Join(dir, "resolve.db"), many/10)
 	if err != nil {
-		return nil, fmt.Errorf("measure recovery: %w", err)
+		return nil, fmt.Errorf("resolve: %w", err)
 	}
 	return append(replay, resolve...), nil
 }
@@ -99,7 +99,7 @@ func measureReplay(ctx context.Context, o Options, path string, n int) ([]Figure
 		told("recovery.cpu_ns_per_tx", each(func(r replayed) float64 { return float64(r.cpu) }), "ns", "the same in processor time, garbage collection included"),
 		told("recovery.scan_ns_per_tx", median(scans)/float64(n), "ns", "to scan the same file with bbolt and keep nothing"),
 		told("recovery.open_ratio", median(ratios), "times", "the first of these to the last"),
-		atMost("recovery.bytes_per_tx", each(func(r replayed) float64 { return float64(r.heap) }), "B", 600, "live heap afterwards, for each"),
+		atMost("recovery.bytes_per_tx", each(func(r replayed) float64 { return float64(r.heap) }), "bytes", 600, "live heap afterwards, for each"),
 	}, nil
 }
 
@@ -137,7 +137,7 @@ func replayCopy(ctx context.Context, path string, n int) (r replayed, err error)
 	}
 	defer func() { err = errors.Join(err, remove()) }()
 	before, idle, start := liveHeap(), used(), time.Now()
-	store, err := bolt.Open(path, nil)
+	store, err := bolt.Open(path, anywhere)
 	if err != nil {
 		return replayed{}, err
 	}
@@ -221,7 +221,7 @@ func resolveCopy(ctx context.Context, path string, n int, with company) (took ti
 	}
 	runtime.GC()
 	start := time.Now()
-	store, err := bolt.Open(path, nil)
+	store, err := bolt.Open(path, anywhere)
 	if err != nil {
 		return 0, err
 	}
