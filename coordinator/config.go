@@ -121,6 +121,9 @@ func (c *Config) validate() error {
 	if c.RetryMax < c.RetryMin {
 		return fmt.Errorf("Config.RetryMax: %s is below RetryMin, %s", c.RetryMax, c.RetryMin)
 	}
+	if c.CallTimeout > math.MaxInt64/minRetentions {
+		return fmt.Errorf("Config.CallTimeout: %s is above %s: outcomes are kept for %d times as long", c.CallTimeout, time.Duration(math.MaxInt64/minRetentions), minRetentions)
+	}
 	if c.Retention == 0 {
 		c.Retention = max(DefaultRetention, minRetentions*c.CallTimeout)
 	}

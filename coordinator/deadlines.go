@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"math"
 	"sync"
 	"time"
 )
@@ -34,9 +35,11 @@ type due struct {
 	previous, next *transaction
 }
 
-// tick returns the first tick that is not before a time.
+// tick returns the first tick that is not before a time; the last one there is, for
+// times that only mean for ever.
 func (w *deadlines) tick(at time.Time) int64 {
-	return max(1, int64((at.Sub(w.start)+quantum-1)/quantum))
+	after := min(at.Sub(w.start), math.MaxInt64-quantum)
+	return max(1, int64((after+quantum-1)/quantum))
 }
 
 // noLaterThan sees to it that the transaction is woken by the tick, earlier perhaps:

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -369,9 +370,10 @@ func TestOpenRefusesInvalidConfig(t *testing.T) {
 		"Store":       {Domain: "test"},
 		"Timeout":     {Domain: "test", Store: store, Timeout: -1},
 		"CallTimeout": {Domain: "test", Store: store, CallTimeout: -1},
-		"RetryMax":    {Domain: "test", Store: store, RetryMin: 2, RetryMax: 1},
-		"Retention":   {Domain: "test", Store: store, Retention: time.Second},
-		"MaxOpen":     {Domain: "test", Store: store, MaxOpen: -1},
+		"CallTimeout: 2562047h47m16.854775807s is above": {Domain: "test", Store: store, CallTimeout: math.MaxInt64},
+		"RetryMax":  {Domain: "test", Store: store, RetryMin: 2, RetryMax: 1},
+		"Retention": {Domain: "test", Store: store, Retention: time.Second},
+		"MaxOpen":   {Domain: "test", Store: store, MaxOpen: -1},
 	} {
 		_, err := coordinator.Open(t.Context(), config)
 		require.ErrorContains(t, err, field)

@@ -3,6 +3,7 @@ package coordinator_test
 import (
 	"context"
 	"errors"
+	"math"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -158,6 +159,37 @@ func TestTimeDecidesARollback(t *testing.T) {
 		require.Equal(t, record.DecisionCommit, s.info(id).Decision)
 		require.Zero(t, s.story.count("a: rollback")-1)
 	})
+}
+
+// The longest times there are mean for ever: nothing ends at once.
+func TestTimesWithoutEndDoNotEnd(t *testing.T) {
+	const forEver = time.Duration(math.MaxInt64)
+	for name, config := range map[string]coordinator.Config{
+		"Timeout": {Timeout: forEver}, "CommitWait": {CommitWait: forEver}, "CallTimeout": {CallTimeout: forEver / 10},
+		"all": {Timeout: forEver, CommitWait: forEver, CallTimeout: forEver / 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			playWith(t, config, nil, func(t *testing.T, s *stage) {
+				a, let := s.actor("a"), make(chan struct{})
+				a.commit = func(context.Context, participant.Branch) error {
+					<-let
+					return nil
+				}
+				id := s.begin(a)
+				if config.Timeout == forEver {
+					time.Sleep(never)
+				}
+				done := make(chan error, 1)
+				go func() { done <- s.Commit(context.Background(), id) }()
+				time.Sleep(never)
+				if close(let); config.CommitWait == forEver {
+					require.NoError(t, <-done)
+					return
+				}
+				require.ErrorIs(t, <-done, coordinator.ErrCommitPending)
+			})
+		})
+	}
 }
 
 // The transaction's time may end before that of its calls.
