@@ -27,10 +27,11 @@ func (q *retryQueue) Pop() any {
 func (d *DTM) backoff(failures int) time.Duration {
 	low, high := d.config.RetryMin, d.config.RetryMin
 	for range min(max(failures, 0), 30) {
-		if high *= 2; high >= d.config.RetryMax {
+		if high > d.config.RetryMax/2 {
 			high = d.config.RetryMax
 			break
 		}
+		high *= 2
 	}
 	return low + rand.N(high-low+1)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -105,6 +106,28 @@ func TestRetriesNeverEnd(t *testing.T) {
 		o.over.Store(true)
 		time.Sleep(time.Minute)
 		require.NoError(t, s.Commit(t.Context(), id))
+	})
+}
+
+// R6: the longest RetryMax there is is a bound like any other, however many failures
+// in a row there are.
+func TestPausesMayBeOfAnyLength(t *testing.T) {
+	const failures = 64
+	playWith(t, coordinator.Config{RetryMin: 10 * time.Second, RetryMax: math.MaxInt64}, nil, func(t *testing.T, s *stage) {
+		a, o := s.actor("a"), &outage{err: errDown}
+		let := make(chan struct{})
+		a.commit = func(ctx context.Context, b participant.Branch) error {
+			<-let
+			return o.answer(ctx, b)
+		}
+		for range failures {
+			id := s.begin(a)
+			go func() { _ = s.Commit(context.Background(), id) }()
+		}
+		synctest.Wait()
+		close(let)
+		synctest.Wait()
+		require.Equal(t, failures, o.count())
 	})
 }
 
