@@ -333,7 +333,7 @@ func (d *DTM) finish(t *transaction, outcome participant.Outcome) {
 	t.answered.release()
 	d.deadlines.remove(t)
 	t.mu.Unlock()
-	if outcome.Valid() && t.id.Term != d.log.Term() {
+	if outcome.Valid() && t.id.Term != d.log.Term() && t.place != nil { // an orphan's says nothing of the others' branches
 		d.recovering.finished(t)
 	}
 }

@@ -327,6 +327,38 @@ func TestBranchThatCameBackOfLiveTransactionIsCleanedUp(t *testing.T) {
 	})
 }
 
+// An orphan that was told its outcome does not count for its transaction: what that
+// still has to tell others is in doubt.
+func TestWaitRecoveredIsNotEndedByAnOrphan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite()
+		id := s.leave(t, undecided, "bank_a", "bank_b")
+		var down atomic.Bool
+		down.Store(true)
+		a := s.banks.Participant("bank_a")
+		b := &hooked{Memory: s.banks.Participant("bank_b"), rollback: func(participant.Branch) error {
+			if down.Load() {
+				return errUnreachable
+			}
+			return nil
+		}}
+		dtm := s.open(t, coordinator.Config{Participants: []participant.Participant{a, b}})
+		synctest.Wait()
+		require.Equal(t, participanttest.StateRolledBack, s.state("bank_a", id, 0))
+		s.late(t, dtm, "bank_a", id, 0)
+		time.Sleep(time.Minute) // fake time: a sweep
+		require.Equal(t, participanttest.StateRolledBack, s.state("bank_a", id, 0))
+
+		require.Equal(t, participanttest.StatePrepared, s.state("bank_b", id, 1))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.ErrorIs(t, dtm.WaitRecovered(ctx), context.DeadlineExceeded)
+		down.Store(false)
+		require.NoError(t, dtm.WaitRecovered(t.Context()))
+		require.Equal(t, participanttest.StateRolledBack, s.state("bank_b", id, 1))
+	})
+}
+
 // R6: a list that hangs, and ignores its context too, holds up no other
 // participant's sweep, nor Orphans beyond its context.
 func TestHangingListDelaysNobodyElse(t *testing.T) {
