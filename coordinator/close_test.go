@@ -104,6 +104,39 @@ func TestCloseWaitsForCalls(t *testing.T) {
 	}
 }
 
+// Closing does not make a Commit wait longer for acknowledgements than CommitWait.
+func TestCloseKeepsCommitWait(t *testing.T) {
+	for name, prepare := range map[string]time.Duration{"decided before": 0, "decided by Close": never} {
+		t.Run(name, func(t *testing.T) {
+			play(t, func(t *testing.T, s *stage) {
+				a := s.actor("a")
+				a.prepare = func(ctx context.Context, _ participant.Branch) (participant.Vote, error) {
+					select {
+					case <-time.After(prepare):
+						return participant.VotePrepared, nil
+					case <-ctx.Done():
+						return 0, ctx.Err()
+					}
+				}
+				hang := func(ctx context.Context, _ participant.Branch) error {
+					<-ctx.Done()
+					return ctx.Err()
+				}
+				a.commit, a.rollback = hang, hang
+				id, answered := s.begin(a), make(chan time.Time, 1)
+				go func() {
+					_ = s.Commit(context.Background(), id)
+					answered <- time.Now()
+				}()
+				synctest.Wait()
+				start := time.Now()
+				require.NoError(t, s.Close(t.Context()))
+				require.Equal(t, start.Add(coordinator.DefaultCommitWait), <-answered)
+			})
+		})
+	}
+}
+
 // A participant that ignores its context for ever: Commit answers in time, Close
 // says that it is still waiting.
 func TestCloseSaysThatAParticipantHangs(t *testing.T) {

@@ -87,10 +87,6 @@ func (d *DTM) wakeBy(t *transaction, limit time.Time) {
 
 // timeUp is called by the wheel when the limit of a transaction may have passed.
 func (d *DTM) timeUp(t *transaction) {
-	if !d.enter() {
-		return
-	}
-	defer d.leave()
 	t.mu.Lock()
 	now := time.Now()
 	switch {
@@ -108,6 +104,10 @@ func (d *DTM) timeUp(t *transaction) {
 			reason = fmt.Sprintf("votes missing after %s: %s", d.config.CallTimeout, t.silent())
 		}
 		t.mu.Unlock()
+		if !d.enter() {
+			return // Close decides
+		}
+		defer d.leave()
 		// What the machine does with that is for R2, R3 and R8 to say.
 		d.drive(t, protocol.DeadlinePassed(reason))
 	}
