@@ -67,7 +67,7 @@ func curve(rounds []round) Curve {
 }
 
 // aboutClients counts two slices for each point. A thousand clients with an Update
-// for each record take longer than a slice: each does one transaction at least.
+// for each record take longer than a slice, until each has done two transactions.
 func aboutClients(o Options) time.Duration {
 	return time.Duration(o.Rounds) * (time.Duration(2*len(clientCounts))*o.Slice + 2*time.Second)
 }

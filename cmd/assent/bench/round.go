@@ -35,8 +35,8 @@ const (
 // warmUp is which part of a slice passes before it is measured.
 const warmUp = 8
 
-// load lets clients repeat do and measures a slice of time of it, in which each of
-// them counts at least once.
+// load lets clients repeat do and measures a slice of time of it: a longer one if it
+// takes longer until each of them has counted once.
 func load(ctx context.Context, clients int, slice time.Duration, do func(context.Context) error) (round, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -45,13 +45,20 @@ func load(ctx context.Context, clients int, slice time.Duration, do func(context
 		took[i] = make([]time.Duration, 0, room)
 	}
 	var phase atomic.Int32
-	var done atomic.Int64
+	var done, missing atomic.Int64
+	missing.Store(int64(clients))
+	everyone := make(chan struct{})
+	counts := func() {
+		if missing.Add(-1) == 0 {
+			close(everyone)
+		}
+	}
 	var wg sync.WaitGroup
 	for i := range clients {
 		wg.Go(func() {
 			var err error
 			n := 0
-			if took[i], n, err = runClient(ctx, &phase, took[i], do); err != nil {
+			if took[i], n, err = runClient(ctx, &phase, took[i], counts, do); err != nil {
 				cancel(err)
 			}
 			done.Add(int64(n))
@@ -61,6 +68,10 @@ func load(ctx context.Context, clients int, slice time.Duration, do func(context
 	before, start := used(), time.Now()
 	phase.Store(measuring)
 	pause(ctx, slice)
+	select {
+	case <-everyone:
+	case <-ctx.Done():
+	}
 	phase.Store(over)
 	elapsed, spent := time.Since(start), used().since(before)
 	wg.Wait()
@@ -79,9 +90,9 @@ func load(ctx context.Context, clients int, slice time.Duration, do func(context
 	}, nil
 }
 
-// runClient is one client. It reads the clock once for each operation, and keeps its
-// list to itself: the lists of all lie side by side in memory.
-func runClient(ctx context.Context, phase *atomic.Int32, took []time.Duration, do func(context.Context) error) (_ []time.Duration, done int, _ error) {
+// runClient is one client, which calls counts once. It reads the clock once for each
+// operation, and keeps its list to itself: the lists of all lie side by side in memory.
+func runClient(ctx context.Context, phase *atomic.Int32, took []time.Duration, counts func(), do func(context.Context) error) (_ []time.Duration, done int, _ error) {
 	begin := time.Now()
 	for now := int32(warmingUp); now != over && ctx.Err() == nil; {
 		if err := do(ctx); err != nil {
@@ -89,9 +100,10 @@ func runClient(ctx context.Context, phase *atomic.Int32, took []time.Duration, d
 		}
 		done++
 		end := time.Now()
-		// Once at least, however late the client came to run.
-		if now = phase.Load(); now == measuring || now == over && len(took) == 0 {
-			took = append(took, end.Sub(begin))
+		if now = phase.Load(); now == measuring {
+			if took = append(took, end.Sub(begin)); len(took) == 1 {
+				counts()
+			}
 		}
 		begin = end
 	}

@@ -3,6 +3,8 @@ package bench
 import (
 	"context"
 	"errors"
+	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -34,6 +36,23 @@ func TestEveryClientDoesSomething(t *testing.T) {
 	r, err := load(t.Context(), 100, time.Nanosecond, func(context.Context) error { return nil })
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, r.transactions, 100)
+}
+
+// Clients that are slower than a slice are not taken for faster ones: what counts is
+// set against all the time that it took.
+func TestSlowClientsCountForTheirTime(t *testing.T) {
+	const each = 2 * time.Millisecond
+	var one sync.Mutex
+	r, err := load(t.Context(), 50, each, func(context.Context) error {
+		one.Lock()
+		defer one.Unlock()
+		for start := time.Now(); time.Since(start) < each; {
+			runtime.Gosched()
+		}
+		return nil
+	})
+	require.NoError(t, err)
+	require.LessOrEqual(t, r.perSecond, 1.1*float64(time.Second/each), "one at a time")
 }
 
 // What the clients themselves allocate is little beside a transaction's 4 KiB.
