@@ -101,3 +101,48 @@ func TestNobodyWaitsForTheFlush(t *testing.T) {
 		})
 	}
 }
+
+// R9: the driver may say that the term is lost at the moment in which an append is
+// refused, whoever makes that. The log fails once.
+func TestR9LostWhileAnAppendIsFenced(t *testing.T) {
+	for _, clients := range []uint64{1, 2} { // two: the writer makes the second one's
+		for range 20 { // what the writer hears first is random
+			synctest.Test(t, func(t *testing.T) {
+				store := &hooked{Store: waltest.NewMemory().Open(), lost: make(chan struct{})}
+				store.hook = func(_ call, do func() error) error { return do() }
+				log, _ := openStore(t, store, config)
+				appends := uint64(0)
+				store.hook = func(c call, do func() error) error {
+					if c.name != "append" {
+						return do()
+					}
+					time.Sleep(time.Millisecond) // let others come
+					if appends++; appends < clients {
+						return do()
+					}
+					close(store.lost)
+					time.Sleep(time.Millisecond)
+					return wal.ErrFenced
+				}
+				var all sync.WaitGroup
+				for n := range clients {
+					all.Go(func() {
+						time.Sleep(time.Duration(n)) // one after the other
+						tx := log.NewPlace(id(log.Term(), n+1))
+						b, err := log.Append(tx, true, begun(tx), decided(tx))
+						require.NoError(t, err)
+						if err = b.Wait(); n+1 < clients {
+							require.NoError(t, err)
+						} else {
+							require.ErrorIs(t, err, wal.ErrFenced)
+						}
+					})
+				}
+				all.Wait()
+				<-log.Failed()
+				synctest.Wait()
+				require.ErrorIs(t, log.Err(), wal.ErrFenced)
+			})
+		}
+	}
+}

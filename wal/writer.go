@@ -71,7 +71,9 @@ func (l *Log) await() bool {
 			// Only advice, but to stop is always safe: the batches in the queue
 			// are not written (R9).
 			l.turn <- struct{}{}
-			l.fail(fmt.Errorf("log term %s: %w", l.Term(), ErrFenced))
+			if l.Err() == nil { // an append may have been refused meanwhile
+				l.fail(fmt.Errorf("log term %s: %w", l.Term(), ErrFenced))
+			}
 			<-l.turn
 			return false
 		}
