@@ -1,6 +1,7 @@
 package wal_test
 
 import (
+	"errors"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -145,4 +146,40 @@ func TestR9LostWhileAnAppendIsFenced(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Who comes alone while the writer asks the store for room is not forgotten by it.
+func TestALoneClientComesWhileRoomIsAskedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &hooked{Store: waltest.NewMemory().Open()}
+		store.hook = func(_ call, do func() error) error { return do() }
+		log, _ := openStore(t, store, config)
+		place := func(n uint64) *wal.Place { return log.NewPlace(id(log.Term(), n)) }
+		old := place(1)
+		var answer chan struct{}
+		store.reserve = func(int64) (int64, error) {
+			if answer != nil {
+				<-answer
+			}
+			return 0, errors.New("full")
+		}
+		force(t, log, old, begun(old)) // then the store is asked
+		synctest.Wait()
+
+		answer = make(chan struct{})
+		_, err := log.Append(place(2), false, begun(place(2)))
+		require.ErrorIs(t, err, wal.ErrFull)
+		synctest.Wait() // the writer asks
+		before := time.Now()
+		var client sync.WaitGroup
+		client.Go(func() {
+			b, err := log.Append(old, true, decided(old))
+			require.NoError(t, err)
+			require.NoError(t, b.Wait())
+		})
+		synctest.Wait()
+		close(answer)
+		client.Wait()
+		require.Zero(t, time.Since(before), "it waited for the flush")
+	})
 }

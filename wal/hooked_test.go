@@ -24,6 +24,8 @@ type hooked struct {
 	// hook is given what is done and how to do it.
 	hook func(call call, do func() error) error
 	lost chan struct{}
+	// reserve, if not nil, answers in place of the store.
+	reserve func(bytes int64) (int64, error)
 }
 
 // call is one writing call of a store or stream.
@@ -66,6 +68,13 @@ func (s *hookedStream) Lost() <-chan struct{} {
 		return s.store.lost
 	}
 	return s.Stream.Lost()
+}
+
+func (s *hookedStream) Reserve(bytes int64) (int64, error) {
+	if s.store.reserve != nil {
+		return s.store.reserve(bytes)
+	}
+	return s.Stream.Reserve(bytes)
 }
 
 var config = wal.Config{Domain: "orders", Owner: "host:1"}

@@ -58,6 +58,7 @@ func (l *Log) await() bool {
 			l.turn <- struct{}{}
 			l.reserve()
 			<-l.turn
+			continue // a client who came alone meanwhile left its batch to this turn
 		}
 		select {
 		case <-l.wake:
