@@ -74,6 +74,7 @@ type restoring struct {
 	path   string
 	domain string
 	opts   RestoreOptions
+	epoch  uint64 // the last one of the log that is replaced, if that can be read
 }
 
 func (j *restoring) run(ctx context.Context) (replaced string, err error) {
@@ -92,7 +93,11 @@ func (j *restoring) run(ctx context.Context) (replaced string, err error) {
 		if err != nil {
 			return "", err
 		}
-		defer func() { _ = claim.Close() }() // only read
+		defer func() { _ = claim.Close() }()          // only read
+		if r, err := OpenReader(j.path); err == nil { // it may be damaged: that is why it is replaced
+			j.epoch = r.Info().Epoch
+			_ = r.Close() // only read
+		}
 	}
 	dir, err := os.MkdirTemp(filepath.Dir(j.path), "."+filepath.Base(j.path)+".restore-*")
 	if err != nil {
@@ -121,7 +126,7 @@ func (j *restoring) write(ctx context.Context, temp string) error {
 			return err
 		}
 		return transact(db, func(tx *bbolt.Tx) error {
-			return errors.Join(leap(tx), tx.Bucket(metaBucket).Delete(snapshotKey))
+			return errors.Join(leap(tx, j.epoch, time.Now()), tx.Bucket(metaBucket).Delete(snapshotKey))
 		})
 	})
 	if err = errors.Join(err, j.reader.Unchanged()); err != nil {
@@ -134,17 +139,25 @@ func (j *restoring) write(ctx context.Context, temp string) error {
 	return err
 }
 
-// epochLeap is more than the epochs that a log gives between two restores.
-const epochLeap = 1 << 32
+const (
+	// epochLeap is more than the epochs that a log gives in its life: it is opened less
+	// than 2^24 times, and gives two each time.
+	epochLeap = 1 << 26
+	// epochsPerMilli is more than it gives in a millisecond.
+	epochsPerMilli = 1 << 10
+)
 
-// leap raises the epoch above all that the lost log gave after the copy was made:
-// participants refuse a lower one than they have seen (R9).
-func leap(tx *bbolt.Tx) error {
+// leap raises the epoch above all that was given after the copy was made, by the lost
+// log and by those that were restored from the same copy before: participants refuse a
+// lower one than they have seen (R9). What is restored twice leaps from the same
+// number. So it leaps above the last epoch of the log that it replaces, too, and,
+// because that may be gone, as far as the clock has gone on.
+func leap(tx *bbolt.Tx, replaced uint64, now time.Time) error {
 	c, err := readCounters(tx)
 	if err != nil {
 		return err
 	}
-	c.epoch += epochLeap
+	c.epoch = max(c.epoch+epochLeap, replaced, uint64(max(now.UnixMilli(), 0))*epochsPerMilli)
 	return tx.Bucket(metaBucket).Put(countersKey, c.value())
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/bbolt"
 
 	"github.com/assent-tm/assent/participant"
 	"github.com/assent-tm/assent/wal"
@@ -114,6 +115,49 @@ func requireRestored(t *testing.T, was *wal.Contents, path string) {
 	info := openedReader(t, path).Info()
 	require.True(t, info.Closed)
 	require.False(t, info.Snapshot)
+}
+
+// R9: a copy may be restored again and again; each time the epochs are above those that
+// the logs gave that were restored from it before, whatever became of their files.
+func TestR9EpochsRiseWhenACopyIsRestoredAgain(t *testing.T) {
+	path := banking(t)
+	snapshot := filepath.Join(t.TempDir(), "snapshot")
+	require.NoError(t, openedReader(t, path).Snapshot(snapshot))
+	told := uint64(0)
+	for range 3 {
+		_, err := Restore(t.Context(), snapshot, path, RestoreOptions{Reason: "why", Replace: true})
+		require.NoError(t, err)
+		told = restarted(t, path, told)
+	}
+	require.NoError(t, os.Remove(path))
+	_, err := Restore(t.Context(), snapshot, path, RestoreOptions{Reason: "why"})
+	require.NoError(t, err)
+	told = restarted(t, path, told)
+
+	// The clock is of no use: the log that is replaced tells.
+	path = banking(t)
+	for _, replaced := range []uint64{0, told} {
+		s := open(t, path)
+		require.NoError(t, s.update("leap", func(tx *bbolt.Tx) error { return leap(tx, replaced, time.Time{}) }))
+		require.NoError(t, s.Close())
+		require.Greater(t, restarted(t, path, replaced), uint64(epochLeap))
+	}
+}
+
+// restarted starts a coordinator's log some times and returns the last epoch. All are
+// above the one given.
+func restarted(t *testing.T, path string, told uint64) uint64 {
+	t.Helper()
+	for range 3 {
+		s := open(t, path)
+		log, inherited, err := wal.Open(t.Context(), s, ofBanks)
+		require.NoError(t, err)
+		require.Greater(t, inherited[0].Epoch, told)
+		told = log.Epoch()
+		require.NoError(t, log.Close(t.Context()))
+		require.NoError(t, s.Close())
+	}
+	return told
 }
 
 // Whatever is wrong, the log that is there stays, and nothing is left behind.
