@@ -131,6 +131,10 @@ func makeReady(path string, singleSync bool, logger *zap.Logger) (torn bool, err
 	if s.snapshot {
 		return false, fmt.Errorf("%w: %s; put it in place with `assent log restore`, or Restore", ErrSnapshot, path)
 	}
+	if s.torn { // said before the copy is made, which does not show it
+		logger.Warn("last commit was torn, and is left out: a power cut came before anybody was told of it, or the disk damaged it later",
+			zap.String("path", path))
+	}
 	if !s.closed || s.sparse || s.proven != singleSync {
 		// R5: what a failed fsync left in the page cache reads well, and is not on disk.
 		write := func(db *bbolt.DB) error { return writeCopy(db, path, s.torn) }

@@ -13,6 +13,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/bbolt"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/assent-tm/assent/wal"
 )
@@ -117,6 +119,29 @@ func TestR5TwoTornCommitsAreDamage(t *testing.T) {
 	require.NoError(t, err)
 	torn[int64(older.meta.root)*im.pageSize+pageHeaderSize] ^= 1
 	require.ErrorIs(t, openBytes(t, torn), wal.ErrDamaged)
+}
+
+// R5: that a commit was left out is told, once: the copy that is made lacks nothing.
+func TestR5ATornCommitIsWarnedOf(t *testing.T) {
+	content := used(t)[2]
+	im, err := openImage(bytes.NewReader(content), int64(len(content)))
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "log")
+	for _, torn := range []bool{true, false} {
+		if torn {
+			content[int64(im.meta.root)*im.pageSize+pageHeaderSize] ^= 1
+			require.NoError(t, os.WriteFile(path, content, 0o600))
+		}
+		core, logs := observer.New(zap.WarnLevel)
+		s, err := Open(path, &Options{MapSize: 1 << 20, SingleSync: true, Logger: zap.New(core)})
+		require.NoError(t, err)
+		stats, err := s.Stats()
+		require.NoError(t, err)
+		require.Equal(t, torn, stats.Torn)
+		warnings := logs.FilterMessageSnippet("torn").FilterField(zap.String("path", path))
+		require.Equal(t, torn, warnings.Len() == 1)
+		crash(t, s)
+	}
 }
 
 // R5: on a full disk the log goes on in its file: nothing may be left there of a
