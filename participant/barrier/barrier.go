@@ -24,7 +24,8 @@ const (
 )
 
 // Func is one of the service's three functions. It works in tx, the local
-// transaction of the barrier, with b.Data as given at Enlist.
+// transaction of the barrier, with b.Data as given at Enlist. SQLite has one of
+// them at a time; in the others it is READ COMMITTED.
 //
 // All its effects belong in tx: the function may run again after the local
 // transaction failed and was rolled back. It returns every error that tx gives,
@@ -90,7 +91,9 @@ var (
 
 // New returns the participant that cfg describes, and creates its tables unless
 // they exist. An error that Is participant.ErrInvalidParticipant says what is
-// wrong with cfg; any other is the database's.
+// wrong with cfg, one that Is participant.ErrConfig what is wrong with the
+// database; any other is the database's. With SkipSchema New asks the database
+// nothing, so a program can start while its database is down.
 func New(ctx context.Context, cfg Config) (*Participant, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
@@ -101,6 +104,11 @@ func New(ctx context.Context, cfg Config) (*Participant, error) {
 		return p, nil
 	}
 	err := p.transact(ctx, func(tx *sql.Tx) error {
+		if p.sql.lockSchema != "" {
+			if _, err := tx.ExecContext(ctx, p.sql.lockSchema); err != nil {
+				return err
+			}
+		}
 		for _, statement := range cfg.Dialect.schema(cfg.Table) {
 			if _, err := tx.ExecContext(ctx, statement); err != nil {
 				return err
@@ -109,7 +117,7 @@ func New(ctx context.Context, cfg Config) (*Participant, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("create the tables of participant %q: %w", cfg.Name, err)
+		return nil, fmt.Errorf("create the tables of participant %q (SkipSchema if they are there): %w", cfg.Name, err)
 	}
 	return p, nil
 }
@@ -130,17 +138,6 @@ func Refuse(reason string) error {
 
 // Name returns Config.Name.
 func (p *Participant) Name() string { return p.cfg.Name }
-
-// Check returns an error that Is participant.ErrConfig and names the setting if
-// the database would lose a commit at a crash, or lacks the tables. The settings
-// are read on one connection: give them in the data source name, so that all
-// connections have them.
-func (p *Participant) Check(ctx context.Context) error {
-	if err := p.cfg.Dialect.check(ctx, p.cfg.DB, p.sql); err != nil {
-		return fmt.Errorf("check participant %q: %w", p.cfg.Name, err)
-	}
-	return nil
-}
 
 func (c Config) withDefaults() Config {
 	if c.Table == "" {

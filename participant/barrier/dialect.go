@@ -5,8 +5,8 @@ import (
 	"database/sql"
 )
 
-// Dialect is what the barrier needs to know of a kind of database. SQLite is the
-// first one; each has a file of its own.
+// Dialect is what the barrier needs to know of a kind of database: SQLite,
+// Postgres or MariaDB. Each has a file of its own.
 type Dialect interface {
 	// schema returns the statements that create both tables and their index
 	// unless they exist. The key's collation must be that of bytes: lists are
@@ -21,8 +21,12 @@ type Dialect interface {
 	// retryable reports whether err says no more than that the whole local
 	// transaction should be repeated.
 	retryable(err error) bool
-	// check is Participant.Check.
-	check(ctx context.Context, db *sql.DB, s statements) error
+	// remedy returns what to change if err says that the database, the tables or
+	// the way to them are not set up as the barrier needs them, else "".
+	remedy(err error) string
+	// check returns an error that Is participant.ErrConfig and names the setting if
+	// the database takes no writes or would lose a commit at a crash.
+	check(ctx context.Context, tx *sql.Tx, table string) error
 }
 
 // state is what a branch's row says of it.
@@ -39,18 +43,24 @@ const (
 // expires finds the branches in doubt as well as those to delete. Times are
 // seconds since 1970.
 type statements struct {
+	// lockSchema comes before the statements of the schema, if not empty: processes
+	// that start at once wait for one another.
+	lockSchema string
 	// lock is the first statement of a local transaction, if not empty.
 	lock string
+	// endsSilently says that an error may have ended the transaction, and that what
+	// follows is then done outside of it, the commit included, without an error.
+	endsSilently bool
 
 	// insert adds a row unless the key is taken, for which it waits:
 	// id, participant, state, data, since, expires.
 	insert string
-	// finish changes a row only if it is prepared: id, state, since, expires.
+	// finish changes a row only if it is prepared: state, since, expires, id.
 	finish string
 	// find returns state and data, with the row locked: id.
 	find string
 
-	// epoch returns the term's epoch: domain, term.
+	// epoch returns the term's epoch and used: domain, term.
 	epoch string
 	// remember raises epoch, highest and used of a term, or adds it:
 	// domain, term, epoch, highest, used.
@@ -64,9 +74,10 @@ type statements struct {
 	highest string
 
 	// forget brings a finished row's expiry forward and drops its data:
-	// id, expires.
+	// expires, id.
 	forget string
-	// expired returns ids: now, limit.
+	// expired returns ids, with their rows locked and those left out that another
+	// local transaction has locked: now, limit.
 	expired string
 	// remove deletes a row: id.
 	remove string

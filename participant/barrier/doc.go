@@ -31,6 +31,8 @@
 // [Config.Retention] after Forget, or for [Config.MaxRetention] if no Forget
 // comes, and are then deleted in small portions by later calls.
 //
-// The package imports no database driver. [OpenSQLite] opens a SQLite database
-// with the settings that a participant needs.
+// [SQLite], [Postgres] and [MariaDB] are the dialects there are, and say which
+// drivers they take: the package imports none. [OpenSQLite] opens a SQLite database
+// with the settings that a participant needs; [Participant.Check] tells which of a
+// server's settings to change.
 package barrier

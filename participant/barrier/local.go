@@ -32,8 +32,14 @@ type local struct {
 // again if the transaction has to be repeated, so it sets all that it answers.
 func (p *Participant) call(ctx context.Context, b participant.Branch, f func(*local) error) error {
 	prune := p.calls.Add(1)%pruneEvery == 0
+	id := string(b.XID())
+	// A key that can't be read back would spoil every list, and one that is cut to
+	// fit its column be another branch's.
+	if _, err := participant.ParseXID(id); err != nil {
+		return err
+	}
 	return p.transact(ctx, func(tx *sql.Tx) error {
-		l := &local{p: p, tx: tx, branch: b, id: string(b.XID()), now: time.Now()}
+		l := &local{p: p, tx: tx, branch: b, id: id, now: time.Now()}
 		if err := l.fence(ctx); err != nil {
 			return err
 		}
@@ -69,7 +75,7 @@ func (p *Participant) repeat(ctx context.Context, f func() error) error {
 	for n := 1; ; n++ {
 		err := f()
 		if err == nil || n == attempts || !p.cfg.Dialect.retryable(err) {
-			return err
+			return p.diagnose(err)
 		}
 		timer := time.NewTimer(rand.N(pause))
 		select {
@@ -82,8 +88,24 @@ func (p *Participant) repeat(ctx context.Context, f func() error) error {
 	}
 }
 
+// diagnose adds what to change to an error that repeating does not mend. What
+// the service's functions ran into is theirs to explain.
+func (p *Participant) diagnose(err error) error {
+	var failure *functionError
+	if err == nil || errors.As(err, &failure) {
+		return err
+	}
+	if remedy := p.cfg.Dialect.remedy(err); remedy != "" {
+		return fmt.Errorf("%w: %s: %w", participant.ErrConfig, remedy, err)
+	}
+	return err
+}
+
 // fence refuses a call of a coordinator whose term was taken over, and remembers
 // a newer epoch (R9). It comes first, so that such a call changes nothing.
+//
+// A term that was not used for long is on its way to be deleted: remembering it
+// waits for that, or keeps it from happening.
 func (l *local) fence(ctx context.Context) error {
 	if lock := l.p.sql.lock; lock != "" {
 		if _, err := l.tx.ExecContext(ctx, lock); err != nil {
@@ -92,14 +114,17 @@ func (l *local) fence(ctx context.Context) error {
 	}
 	b := l.branch
 	var seen uint64
-	err := l.tx.QueryRowContext(ctx, l.p.sql.epoch, b.Domain, b.Tx.Term.String()).Scan(&seen)
+	var used int64
+	err := l.tx.QueryRowContext(ctx, l.p.sql.epoch, b.Domain, b.Tx.Term.String()).Scan(&seen, &used)
 	switch {
-	case errors.Is(err, sql.ErrNoRows) || err == nil && seen < b.Epoch:
+	case errors.Is(err, sql.ErrNoRows):
 		return l.p.remember(ctx, l.tx, b, "", l.now)
 	case err != nil:
 		return fmt.Errorf("read the epoch: %w", err)
 	case seen > b.Epoch:
 		return fmt.Errorf("epoch %d, seen %d: %w", b.Epoch, seen, participant.ErrStaleEpoch)
+	case seen < b.Epoch || used <= l.now.Add(-l.p.cfg.MaxRetention/2).Unix():
+		return l.p.remember(ctx, l.tx, b, "", l.now)
 	}
 	return nil
 }
@@ -116,15 +141,15 @@ func (l *local) insert(ctx context.Context, s state) (inserted bool, err error) 
 
 // finish changes the branch's row, if it says prepared.
 func (l *local) finish(ctx context.Context, s state) (finished bool, err error) {
-	finished, err = l.change(ctx, l.p.sql.finish, l.id, s, l.now.Unix(), l.expires(s))
+	finished, err = l.change(ctx, l.p.sql.finish, s, l.now.Unix(), l.expires(s), l.id)
 	if err != nil {
 		return false, fmt.Errorf("change the row to %s: %w", s, err)
 	}
 	return finished, nil
 }
 
-// find returns what the row says; an empty state if there is none. The branch
-// gets the row's Data: the caller may be a sweep that knows only the XID.
+// find returns what the row says and locks it; an empty state if there is none. The
+// branch gets the row's Data: the caller may be a sweep that knows only the XID.
 func (l *local) find(ctx context.Context) (s state, err error) {
 	var data []byte
 	err = l.tx.QueryRowContext(ctx, l.p.sql.find, l.id).Scan(&s, &data)
@@ -156,12 +181,17 @@ func (l *local) expires(s state) int64 {
 	return l.now.Add(l.p.cfg.MaxRetention).Unix()
 }
 
-// run runs Confirm or Cancel.
-func (l *local) run(ctx context.Context, what string, f Func) error {
-	if err := f(ctx, l.tx, l.branch); err != nil {
-		return &functionError{what, err}
+// still returns an error unless the local transaction is the one in which the row
+// was made to say s. A function that goes on after an error may be in none.
+func (l *local) still(ctx context.Context, what string, s state) error {
+	if !l.p.sql.endsSilently {
+		return nil
 	}
-	return nil
+	is, err := l.find(ctx)
+	if err == nil && is != s {
+		err = fmt.Errorf("the database ended the local transaction during %s, which must return every error of its tx", what)
+	}
+	return err
 }
 
 // functionError is an error of one of the service's functions. It hides what the

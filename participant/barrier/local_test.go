@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 	_ "modernc.org/sqlite"
 
@@ -102,19 +104,69 @@ type codeError int
 func (e codeError) Error() string { return fmt.Sprintf("code %d", int(e)) }
 func (e codeError) Code() int     { return int(e) }
 
-func TestRetryableCodes(t *testing.T) {
-	for err, want := range map[error]bool{
-		codeError(5):                         true,  // SQLITE_BUSY
-		codeError(517):                       true,  // SQLITE_BUSY_SNAPSHOT
-		codeError(262):                       true,  // SQLITE_LOCKED_SHAREDCACHE
-		codeError(19):                        false, // SQLITE_CONSTRAINT
-		codeError(13):                        false, // SQLITE_FULL
-		errors.New("database is locked (5)"): false,
-		nil:                                  false,
+func TestRetryableErrors(t *testing.T) {
+	pg := func(code string) error { return &pgconn.PgError{Code: code} }
+	maria := func(number uint16) error { return &mysql.MySQLError{Number: number} }
+	for _, test := range []struct {
+		dialect Dialect
+		err     error
+		want    bool
+	}{
+		{SQLite, codeError(5), true},                          // SQLITE_BUSY
+		{SQLite, codeError(517), true},                        // SQLITE_BUSY_SNAPSHOT
+		{SQLite, codeError(262), true},                        // SQLITE_LOCKED_SHAREDCACHE
+		{SQLite, codeError(19), false},                        // SQLITE_CONSTRAINT
+		{SQLite, codeError(13), false},                        // SQLITE_FULL
+		{SQLite, errors.New("database is locked (5)"), false}, // nobody's word
+		{Postgres, pg("40001"), true},                         // serialization_failure
+		{Postgres, pg("40P01"), true},                         // deadlock_detected
+		{Postgres, pg("23505"), false},                        // unique_violation
+		{Postgres, errors.New("ERROR (SQLSTATE 40001)"), false},
+		{MariaDB, maria(1020), true},  // ER_CHECKREAD
+		{MariaDB, maria(1205), true},  // ER_LOCK_WAIT_TIMEOUT
+		{MariaDB, maria(1213), true},  // ER_LOCK_DEADLOCK
+		{MariaDB, maria(1062), false}, // ER_DUP_ENTRY
+		{MariaDB, mysql.ErrInvalidConn, false},
+		{MariaDB, errors.New("Error 1213 (40001)"), false},
 	} {
-		require.Equal(t, want, SQLite.retryable(err), "%v", err)
+		for _, err := range []error{
+			test.err,
+			fmt.Errorf("reserve: %w", test.err),
+			errors.Join(errNothing, test.err),
+			fmt.Errorf("%w: %w", errNothing, test.err),
+			&functionError{"reserve", fmt.Errorf("take: %w", test.err)},
+			fmt.Errorf("call: %w", &functionError{"reserve", errors.Join(errNothing, test.err)}),
+		} {
+			require.Equal(t, test.want, test.dialect.retryable(err), "%T: %#v", test.dialect, err)
+		}
+		require.False(t, test.dialect.retryable(nil))
+		require.False(t, test.dialect.retryable(errNothing))
 	}
-	require.True(t, SQLite.retryable(&functionError{"reserve", fmt.Errorf("take: %w", codeError(5))}))
+}
+
+var errNothing = errors.New("nothing to repeat")
+
+// numbered has a field of the name, but is not the server's.
+type numbered struct{ Number int }
+
+func (numbered) Error() string { return "numbered" }
+
+func TestMariaDBNumberIsTheDrivers(t *testing.T) {
+	require.Zero(t, mariadbNumber(nil))
+	require.Zero(t, mariadbNumber((*mysql.MySQLError)(nil)))
+	require.Zero(t, mariadbNumber(numbered{1213}))
+	require.Equal(t, uint16(1146), mariadbNumber(&mysql.MySQLError{Number: 1146}))
+}
+
+// What a function of the service ran into is not the barrier's to explain.
+func TestOnlyTheBarriersOwnErrorsAreDiagnosed(t *testing.T) {
+	missing := &pgconn.PgError{Code: "42P01"}
+	p := &Participant{cfg: Config{Dialect: Postgres}}
+	require.ErrorIs(t, p.diagnose(missing), participant.ErrConfig)
+	require.ErrorIs(t, p.diagnose(missing), error(missing))
+	require.NotErrorIs(t, p.diagnose(&functionError{"reserve", missing}), participant.ErrConfig)
+	require.NotErrorIs(t, p.diagnose(errNothing), participant.ErrConfig)
+	require.NoError(t, p.diagnose(nil))
 }
 
 func TestRepeatIsBounded(t *testing.T) {

@@ -99,7 +99,7 @@ func (p *Participant) Forget(ctx context.Context, branches []participant.Branch)
 		err := p.transact(ctx, func(tx *sql.Tx) error {
 			now := time.Now()
 			for _, b := range batch {
-				if _, err := tx.ExecContext(ctx, p.sql.forget, string(b.XID()), now.Add(p.cfg.Retention).Unix()); err != nil {
+				if _, err := tx.ExecContext(ctx, p.sql.forget, now.Add(p.cfg.Retention).Unix(), string(b.XID())); err != nil {
 					return err
 				}
 			}

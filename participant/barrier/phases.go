@@ -106,7 +106,7 @@ func (l *local) reserveOnce(ctx context.Context) (s state, refusal, err error) {
 	}
 	refusal = l.p.cfg.Reserve(ctx, l.tx, l.branch)
 	if refusal == nil {
-		return prepared, nil, nil
+		return prepared, nil, l.still(ctx, "reserve", prepared)
 	}
 	if !errors.Is(refusal, participant.ErrRefused) {
 		return "", nil, &functionError{"reserve", refusal}
@@ -121,18 +121,11 @@ func (l *local) reserveOnce(ctx context.Context) (s state, refusal, err error) {
 }
 
 func (l *local) confirm(ctx context.Context) (answer, err error) {
-	first, err := l.finish(ctx, committed)
-	if err != nil {
-		return nil, err
-	}
-	s, err := l.find(ctx)
-	switch {
+	switch s, err := l.find(ctx); {
 	case err != nil:
 		return nil, err
-	case first:
-		return nil, l.run(ctx, "confirm", l.p.cfg.Confirm)
-	case s == committed:
-		return nil, nil
+	case s == prepared:
+		return nil, l.finishOnce(ctx, committed, "confirm", l.p.cfg.Confirm)
 	case s == rolledBack:
 		return &participant.HeuristicError{Outcome: participant.OutcomeRolledBack}, nil
 	case s == "":
@@ -140,28 +133,44 @@ func (l *local) confirm(ctx context.Context) (answer, err error) {
 		err := l.p.remember(ctx, l.tx, l.branch, uuidText(l.branch.Tx), l.now)
 		return participant.ErrUnknownBranch, err
 	}
-	return nil, fmt.Errorf("row says %q after it was to be committed", s)
+	return nil, nil
 }
 
 func (l *local) cancel(ctx context.Context) (answer, err error) {
-	tombstone, err := l.insert(ctx, rolledBack)
-	if err != nil || tombstone {
-		return nil, err
-	}
-	first, err := l.finish(ctx, rolledBack)
-	if err != nil {
-		return nil, err
-	}
 	s, err := l.find(ctx)
+	if err == nil && s == "" {
+		var tombstone bool
+		if tombstone, err = l.insert(ctx, rolledBack); tombstone {
+			return nil, err
+		}
+		if err == nil {
+			s, err = l.find(ctx) // a Prepare was first
+		}
+	}
 	switch {
 	case err != nil:
 		return nil, err
-	case first:
-		return nil, l.run(ctx, "cancel", l.p.cfg.Cancel)
-	case s == rolledBack:
-		return nil, nil
+	case s == prepared:
+		return nil, l.finishOnce(ctx, rolledBack, "cancel", l.p.cfg.Cancel)
 	case s == committed:
 		return &participant.HeuristicError{Outcome: participant.OutcomeCommitted}, nil
+	case s == "":
+		return nil, errVanished
 	}
-	return nil, errVanished
+	return nil, nil
+}
+
+// finishOnce makes a row say s that was found prepared and is locked since, and
+// runs Confirm or Cancel.
+func (l *local) finishOnce(ctx context.Context, s state, what string, f Func) error {
+	switch finished, err := l.finish(ctx, s); {
+	case err != nil:
+		return err
+	case !finished:
+		return errVanished
+	}
+	if err := f(ctx, l.tx, l.branch); err != nil {
+		return &functionError{what, err}
+	}
+	return l.still(ctx, what, s)
 }

@@ -6,26 +6,22 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"testing"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
-	_ "modernc.org/sqlite"
 
 	"github.com/assent-tm/assent/participant"
 	"github.com/assent-tm/assent/participant/barrier"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
 // service is a service under the barrier. Its functions count their effects per
 // branch, so that a test sees what ran, how often, and what was left.
 type service struct {
-	t    testing.TB
-	path string
-	db   *sql.DB
+	t   testing.TB
+	on  *kind
+	dsn string
+	db  *sql.DB
 	*barrier.Participant
 }
 
@@ -45,63 +41,52 @@ const (
 	failData   = "fail"
 )
 
-func openDB(t testing.TB, dsn string) *sql.DB {
-	db, err := sql.Open("sqlite", dsn)
+// newService opens a service on a fresh database.
+func (k *kind) newService(t testing.TB, change ...func(*barrier.Config)) *service {
+	return k.serve(t, k.fresh(t), change...)
+}
+
+// newFast opens a service for a test that loses no process: it spares fsyncs.
+func (k *kind) newFast(t testing.TB) *service { return k.serve(t, k.fresh(t)+k.fast) }
+
+// another opens the same service once more, as another process has it.
+func (s *service) another(change ...func(*barrier.Config)) *service {
+	return s.on.serve(s.t, s.dsn, change...)
+}
+
+func (k *kind) serve(t testing.TB, dsn string, change ...func(*barrier.Config)) *service {
+	db := k.connect(t, dsn)
+	_, err := db.Exec(`CREATE TABLE IF NOT EXISTS effect (
+		id varchar(64) PRIMARY KEY, reserved int NOT NULL DEFAULT 0, confirmed int NOT NULL DEFAULT 0, cancelled int NOT NULL DEFAULT 0)`)
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	return db
-}
-
-func newService(t testing.TB, change ...func(*barrier.Config)) *service {
-	return openService(t, filepath.Join(t.TempDir(), "service.db"), change...)
-}
-
-func openService(t testing.TB, path string, change ...func(*barrier.Config)) *service {
-	db, err := barrier.OpenSQLite(path)
+	p, err := barrier.New(t.Context(), k.config(db, change...))
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	return serve(t, path, db, change...)
+	return &service{t: t, on: k, dsn: dsn, db: db, Participant: p}
 }
 
-// openFast opens a service for a test that loses no process: it spares the
-// fsyncs.
-func openFast(t testing.TB, path string) *service {
-	db := openDB(t, barrier.SQLiteDSN(path)+"&_sync=OFF")
-	db.SetMaxOpenConns(4)
-	db.SetMaxIdleConns(4)
-	return serve(t, path, db)
-}
-
-func serve(t testing.TB, path string, db *sql.DB, change ...func(*barrier.Config)) *service {
-	_, err := db.Exec(`CREATE TABLE IF NOT EXISTS effect (id TEXT PRIMARY KEY, reserved INT DEFAULT 0, confirmed INT DEFAULT 0, cancelled INT DEFAULT 0)`)
-	require.NoError(t, err)
-	cfg := config(db)
+func (k *kind) config(db *sql.DB, change ...func(*barrier.Config)) barrier.Config {
+	cfg := barrier.Config{
+		Name: "service", DB: db, Dialect: k.dialect,
+		Reserve: k.reserve, Confirm: k.count("confirmed"), Cancel: k.count("cancelled"),
+	}
 	for _, c := range change {
 		c(&cfg)
 	}
-	p, err := barrier.New(t.Context(), cfg)
-	require.NoError(t, err)
-	return &service{t: t, path: path, db: db, Participant: p}
-}
-
-func config(db *sql.DB) barrier.Config {
-	return barrier.Config{
-		Name: "service", DB: db, Dialect: barrier.SQLite,
-		Reserve: reserve, Confirm: count("confirmed"), Cancel: count("cancelled"),
-	}
+	return cfg
 }
 
 // count is a function that can run any number of times, so that a second run
 // shows.
-func count(column string) barrier.Func {
+func (k *kind) count(column string) barrier.Func {
+	statement := k.sql(fmt.Sprintf(k.upsert, column))
 	return func(ctx context.Context, tx *sql.Tx, b participant.Branch) error {
-		_, err := tx.ExecContext(ctx, fmt.Sprintf(`INSERT INTO effect (id, %[1]s) VALUES (?, 1) ON CONFLICT (id) DO UPDATE SET %[1]s = %[1]s + 1`, column), string(b.XID()))
+		_, err := tx.ExecContext(ctx, statement, string(b.XID()))
 		return err
 	}
 }
 
-func reserve(ctx context.Context, tx *sql.Tx, b participant.Branch) error {
-	if err := count("reserved")(ctx, tx, b); err != nil {
+func (k *kind) reserve(ctx context.Context, tx *sql.Tx, b participant.Branch) error {
+	if err := k.count("reserved")(ctx, tx, b); err != nil {
 		return err
 	}
 	switch string(b.Data) {
@@ -115,7 +100,7 @@ func reserve(ctx context.Context, tx *sql.Tx, b participant.Branch) error {
 
 func (s *service) effects(b participant.Branch) (e effects) {
 	s.t.Helper()
-	err := s.db.QueryRow(`SELECT reserved, confirmed, cancelled FROM effect WHERE id = ?`, string(b.XID())).Scan(&e.reserved, &e.confirmed, &e.cancelled)
+	err := s.db.QueryRow(s.on.sql(`SELECT reserved, confirmed, cancelled FROM effect WHERE id = ?`), string(b.XID())).Scan(&e.reserved, &e.confirmed, &e.cancelled)
 	if !errors.Is(err, sql.ErrNoRows) {
 		require.NoError(s.t, err)
 	}
@@ -124,13 +109,13 @@ func (s *service) effects(b participant.Branch) (e effects) {
 
 func (s *service) exec(statement string, args ...any) {
 	s.t.Helper()
-	_, err := s.db.Exec(statement, args...)
+	_, err := s.db.Exec(s.on.sql(statement), args...)
 	require.NoError(s.t, err)
 }
 
 func (s *service) number(query string, args ...any) (n int) {
 	s.t.Helper()
-	require.NoError(s.t, s.db.QueryRow(query, args...).Scan(&n))
+	require.NoError(s.t, s.db.QueryRow(s.on.sql(query), args...).Scan(&n))
 	return n
 }
 

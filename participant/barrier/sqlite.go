@@ -46,9 +46,11 @@ func SQLiteDSN(path string) string {
 
 // Primary result codes; the extended ones have more bits above.
 const (
-	sqliteError  = 1
-	sqliteBusy   = 5
-	sqliteLocked = 6
+	sqliteError    = 1
+	sqliteBusy     = 5
+	sqliteLocked   = 6
+	sqliteReadOnly = 8
+	sqliteCantOpen = 14
 )
 
 // syncFull is PRAGMA synchronous=FULL; EXTRA is above it.
@@ -71,18 +73,23 @@ func sqliteCode(err error) int {
 	return coded.Code() & 0xff
 }
 
-func (sqlite) check(ctx context.Context, db *sql.DB, s statements) error {
-	conn, err := db.Conn(ctx)
-	if err != nil {
-		return err
+func (sqlite) remedy(err error) string {
+	switch sqliteCode(err) {
+	case sqliteError:
+		return createTables
+	case sqliteReadOnly, sqliteCantOpen:
+		return "let the program read and write the database file and its folder"
 	}
-	defer func() { _ = conn.Close() }()
+	return ""
+}
+
+func (sqlite) check(ctx context.Context, tx *sql.Tx, _ string) error {
 	var journal string
-	if err := conn.QueryRowContext(ctx, "PRAGMA journal_mode").Scan(&journal); err != nil {
+	if err := tx.QueryRowContext(ctx, "PRAGMA journal_mode").Scan(&journal); err != nil {
 		return fmt.Errorf("read journal_mode: %w", err)
 	}
 	var synchronous int
-	if err := conn.QueryRowContext(ctx, "PRAGMA synchronous").Scan(&synchronous); err != nil {
+	if err := tx.QueryRowContext(ctx, "PRAGMA synchronous").Scan(&synchronous); err != nil {
 		return fmt.Errorf("read synchronous: %w", err)
 	}
 	switch strings.ToLower(journal) {
@@ -91,18 +98,6 @@ func (sqlite) check(ctx context.Context, db *sql.DB, s statements) error {
 	}
 	if synchronous < syncFull {
 		return fmt.Errorf("%w: PRAGMA synchronous is %d, a crash loses commits: set synchronous=FULL", participant.ErrConfig, synchronous)
-	}
-	for _, query := range []string{s.find, s.highest} {
-		rows, err := conn.QueryContext(ctx, query, "")
-		if err == nil {
-			err = errors.Join(rows.Close(), rows.Err())
-		}
-		if sqliteCode(err) == sqliteError {
-			return fmt.Errorf("%w: create the tables with the statements of barrier.Schema: %w", participant.ErrConfig, err)
-		}
-		if err != nil {
-			return err
-		}
 	}
 	return nil
 }
@@ -136,23 +131,23 @@ func (sqlite) statements(table string) statements {
 		// it a writer from the start, also where _txlock=immediate is missing.
 		lock: x(`UPDATE {table}_term SET used = used WHERE 0`),
 
-		insert: x(`INSERT INTO {table} (id, participant, state, data, since, expires) VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (id) DO NOTHING`),
-		finish: x(`UPDATE {table} SET state = ?2, since = ?3, expires = ?4 WHERE id = ?1 AND state = 'prepared'`),
-		find:   x(`SELECT state, data FROM {table} WHERE id = ?1`),
+		insert: x(`INSERT INTO {table} (id, participant, state, data, since, expires) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`),
+		finish: x(`UPDATE {table} SET state = ?, since = ?, expires = ? WHERE id = ? AND state = 'prepared'`),
+		find:   x(`SELECT state, data FROM {table} WHERE id = ?`),
 
-		epoch: x(`SELECT epoch FROM {table}_term WHERE domain = ?1 AND term = ?2`),
-		remember: x(`INSERT INTO {table}_term (domain, term, epoch, highest, used) VALUES (?1, ?2, ?3, ?4, ?5)
+		epoch: x(`SELECT epoch, used FROM {table}_term WHERE domain = ? AND term = ?`),
+		remember: x(`INSERT INTO {table}_term (domain, term, epoch, highest, used) VALUES (?, ?, ?, ?, ?)
 			ON CONFLICT (domain, term) DO UPDATE SET
 				epoch = max(epoch, excluded.epoch), highest = max(highest, excluded.highest), used = max(used, excluded.used)`),
 
-		prepared: x(`SELECT id FROM {table} WHERE expires = 0 AND id >= ?1 AND id < ?2 AND participant = ?3`),
+		prepared: x(`SELECT id FROM {table} WHERE expires = 0 AND id >= ? AND id < ? AND participant = ?`),
 		highest: x(`SELECT term, highest, (SELECT max(id) FROM {table} WHERE id >= domain || ':' || term || ':' AND id < domain || ':' || term || ';')
-			FROM {table}_term WHERE domain = ?1`),
+			FROM {table}_term WHERE domain = ?`),
 
-		forget:  x(`UPDATE {table} SET expires = ?2, data = NULL WHERE id = ?1 AND expires > ?2`),
-		expired: x(`SELECT id FROM {table} WHERE expires > 0 AND expires <= ?1 ORDER BY expires LIMIT ?2`),
-		remove:  x(`DELETE FROM {table} WHERE id = ?1`),
-		removeTerms: x(`DELETE FROM {table}_term WHERE used <= ?1
+		forget:  x(`UPDATE {table} SET expires = min(expires, ?), data = NULL WHERE id = ? AND expires > 0`),
+		expired: x(`SELECT id FROM {table} WHERE expires > 0 AND expires <= ? ORDER BY expires LIMIT ?`),
+		remove:  x(`DELETE FROM {table} WHERE id = ?`),
+		removeTerms: x(`DELETE FROM {table}_term WHERE used <= ?
 			AND NOT EXISTS (SELECT 1 FROM {table} WHERE id >= domain || ':' || term || ':' AND id < domain || ':' || term || ';')`),
 	}
 }
