@@ -91,14 +91,18 @@ func (e *endpoint) callTell(c *call) error {
 	return err
 }
 
-// guard turns a panic of a participant into an error: an unknown answer.
+// guard turns a panic of a participant into an error: an unknown answer. What it
+// returned is read here: a nil pointer that became an error panics only then.
 func guard(fn func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = &panicError{value: p, stack: debug.Stack()}
 		}
 	}()
-	return fn()
+	if err = fn(); err != nil {
+		_ = err.Error()
+	}
+	return err
 }
 
 // panicError keeps the stack out of the text: that becomes a record's reason.

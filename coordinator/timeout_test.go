@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"os"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -430,6 +431,47 @@ func TestPanicIsAnUnknownAnswer(t *testing.T) {
 				dies.Store(true)
 				require.NoError(t, s.Commit(t.Context(), s.begin(solo)))
 				require.Equal(t, 2, s.story.count("solo: commit one-phase"))
+			})
+		})
+	}
+}
+
+// A nil pointer that became an error can't be read: an unknown answer, too. A vote
+// decides without its error.
+func TestErrorThatCannotBeReadIsAnUnknownAnswer(t *testing.T) {
+	for name, unreadable := range map[string]error{
+		"heuristic": (*participant.HeuristicError)(nil),
+		"any other": (*os.PathError)(nil),
+	} {
+		t.Run(name, func(t *testing.T) {
+			play(t, func(t *testing.T, s *stage) {
+				a, b, failures := s.actor("a"), s.actor("b"), 1
+				once := func(context.Context, participant.Branch) error {
+					if failures--; failures >= 0 {
+						return unreadable
+					}
+					return nil
+				}
+				a.commit, a.rollback = once, once
+				id, err := s.commits(a, b)
+				require.NoError(t, err, "the retry comes within CommitWait")
+				require.Equal(t, 2, s.story.count("a: commit"))
+				require.Equal(t, participant.OutcomeCommitted, s.info(id).Outcome)
+
+				failures = 1
+				require.NoError(t, s.Rollback(t.Context(), s.begin(a)))
+				time.Sleep(time.Minute)
+				require.Equal(t, 2, s.story.count("a: rollback"))
+
+				var rolledBack *coordinator.RolledBackError
+				for vote, cause := range map[participant.Vote]record.Cause{
+					participant.VotePrepared: record.CauseUnknownVote, participant.VoteRefused: record.CauseRefused,
+				} {
+					a.prepare = says(vote, unreadable)
+					_, err = s.commits(a, b)
+					require.ErrorAs(t, err, &rolledBack)
+					require.Equal(t, cause, rolledBack.Cause)
+				}
 			})
 		})
 	}
