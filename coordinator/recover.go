@@ -284,10 +284,16 @@ func (d *DTM) list(ctx context.Context, p *participant.Registered) (l participan
 	defer cancel()
 	stop := context.AfterFunc(d.ctx, cancel) //nolint:contextcheck // what a caller of Orphans waits for ends with the coordinator, too
 	defer stop()
-	err = guard(func() (err error) {
-		l, err = p.Lister.List(ctx, d.config.Domain)
-		return err
-	})
+	done := make(chan struct{})
+	go func() { // its own goroutine, which the participant may end (runtime.Goexit)
+		defer close(done)
+		err = errExited
+		err = guard(func() (err error) {
+			l, err = p.Lister.List(ctx, d.config.Domain)
+			return err
+		})
+	}()
+	<-done
 	l.Prepared = slices.DeleteFunc(slices.Clone(l.Prepared), func(b participant.Branch) bool {
 		return b.Domain != d.config.Domain || b.Number < 0 || b.Number >= participant.MaxBranches
 	})

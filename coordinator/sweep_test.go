@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -357,6 +358,37 @@ func TestWaitRecoveredIsNotEndedByAnOrphan(t *testing.T) {
 		require.NoError(t, dtm.WaitRecovered(t.Context()))
 		require.Equal(t, participanttest.StateRolledBack, s.state("bank_b", id, 1))
 	})
+}
+
+// R10: a List that panics or ends its goroutine is read again, and Orphans says so.
+func TestListThatDiesIsReadAgain(t *testing.T) {
+	for name, die := range map[string]func(){"panic": func() { panic("out of paper") }, "goexit": runtime.Goexit} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite()
+				id := s.leave(t, undecided, "bank_a", "bank_b")
+				var dies atomic.Bool
+				dies.Store(true)
+				a := &hooked{Memory: s.banks.Participant("bank_a"), list: func(context.Context, int) error {
+					if dies.Load() {
+						die()
+					}
+					return nil
+				}}
+				dtm := s.open(t, coordinator.Config{Participants: []participant.Participant{a, s.banks.Participant("bank_b")}})
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				start := time.Now()
+				_, err := dtm.Orphans(ctx)
+				require.ErrorContains(t, err, `list participant "bank_a"`)
+				require.Zero(t, time.Since(start))
+				require.Equal(t, participanttest.StatePrepared, s.state("bank_a", id, 0))
+				dies.Store(false)
+				require.NoError(t, dtm.WaitRecovered(ctx))
+				require.Equal(t, participanttest.StateRolledBack, s.state("bank_a", id, 0))
+			})
+		})
+	}
 }
 
 // R6: a list that hangs, and ignores its context too, holds up no other
