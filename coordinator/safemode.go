@@ -14,9 +14,10 @@ import (
 // SafeMode reports whether the coordinator is in safe mode, and why (R10): a
 // participant proved that the log is older than what it was told, or an operator put
 // the log into quarantine, as `assent log restore` does. In safe mode Begin, Enlist,
-// and Commit and Rollback of undecided transactions return ErrSafeMode; decisions
-// that the log holds are delivered; nothing is rolled back for want of a decision,
-// because the decision may be what was lost.
+// Commit of undecided transactions, and Rollback of those that a former coordinator
+// left undecided return ErrSafeMode; decisions that the log holds are delivered;
+// nothing is rolled back for want of a decision, because the decision may be what was
+// lost.
 //
 // It ends when the log is accepted, by Accept or `assent log accept`, and opened
 // again, or with another log.
