@@ -227,14 +227,22 @@ func TestServerDiesWithItsParent(t *testing.T) {
 	require.NoError(t, err)
 	_, err = fmt.Sscan(line, &pid, &dir)
 	require.NoError(t, err, line)
-	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
-	children, err := descendants(pid)
+	pids, err := descendants(pid)
 	require.NoError(t, err)
-	require.NotEmpty(t, children)
+	require.NotEmpty(t, pids)
+	pids = append(pids, pid)
+	t.Cleanup(func() {
+		for _, pid := range pids {
+			if t.Failed() && !state(pid).dead() {
+				require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
+			}
+		}
+		require.NoError(t, os.RemoveAll(dir))
+	})
 
 	require.NoError(t, parent.Process.Kill())
 	require.Error(t, parent.Wait())
-	for _, pid := range append(children, pid) {
+	for _, pid := range pids {
 		require.Eventually(t, func() bool { return state(pid).dead() }, time.Minute, time.Millisecond)
 	}
 }
