@@ -31,7 +31,7 @@ var brokenObligations = []broken{
 	}},
 	{"acknowledges a commit and forgets to do it", []string{
 		"commit-shows", "deadline-passed", "longest-id", "prepare-twice", "commit-twice", "prepare-after-commit",
-		"rollback-after-commit", "commit-from-fresh", "commit-after-restart", "duplicates-overlap",
+		"rollback-after-commit", "commit-from-fresh", "duplicates-overlap",
 		"branches-overlap", "stale-epoch", "prepare-cut-off", "commit-cut-off", "list-prepared", "forget",
 		"commit-after-forget",
 	}, each(func(a *altered) {
@@ -44,7 +44,7 @@ var brokenObligations = []broken{
 	})},
 	{"commits when told to roll back", []string{
 		"rollback-hides", "deadline-passed", "longest-id", "rollback-twice", "prepare-after-rollback",
-		"commit-after-rollback", "rollback-from-fresh", "rollback-after-restart", "duplicates-overlap",
+		"commit-after-rollback", "rollback-from-fresh", "duplicates-overlap",
 		"prepare-meets-rollback", "branches-overlap", "prepare-cut-off", "rollback-cut-off", "forget",
 	}, each(func(a *altered) {
 		a.rollback = func(ctx context.Context, b participant.Branch) error {
@@ -90,7 +90,7 @@ var brokenObligations = []broken{
 		}
 	})},
 	{"keeps no tombstone", []string{
-		"prepare-after-rollback", "rollback-before-prepare", "rollback-after-restart", "prepare-meets-rollback",
+		"prepare-after-rollback", "rollback-before-prepare", "duplicates-overlap", "prepare-meets-rollback",
 		"prepare-cut-off", "rollback-cut-off", "one-phase-after-rollback",
 	}, each(func(a *altered) {
 		a.prepare = func(ctx context.Context, b participant.Branch) (participant.Vote, error) {
@@ -120,7 +120,7 @@ var brokenObligations = []broken{
 			return a.Memory.Rollback(ctx, b)
 		}
 	})},
-	{"prepares again what it committed", []string{"prepare-after-commit"}, each(func(a *altered) {
+	{"prepares again what it committed", []string{"prepare-after-commit", "duplicates-overlap"}, each(func(a *altered) {
 		a.prepare = func(ctx context.Context, b participant.Branch) (participant.Vote, error) {
 			if a.State(b) == StateCommitted {
 				a.drop(b)
@@ -128,7 +128,7 @@ var brokenObligations = []broken{
 			return a.Memory.Prepare(ctx, b)
 		}
 	})},
-	{"votes read-only for what it committed", []string{"prepare-after-commit"}, each(func(a *altered) {
+	{"votes read-only for what it committed", []string{"prepare-after-commit", "duplicates-overlap"}, each(func(a *altered) {
 		a.prepare = func(ctx context.Context, b participant.Branch) (participant.Vote, error) {
 			if a.State(b) == StateCommitted {
 				return participant.VoteReadOnly, nil
@@ -156,7 +156,7 @@ var brokenObligations = []broken{
 			return a.Memory.Rollback(ctx, b)
 		}
 	})},
-	{"rolls back what it committed", []string{"rollback-after-commit", "one-phase", "forget"}, each(func(a *altered) {
+	{"rolls back what it committed", []string{"rollback-after-commit", "duplicates-overlap", "one-phase", "forget"}, each(func(a *altered) {
 		a.rollback = func(ctx context.Context, b participant.Branch) error {
 			if a.State(b) == StateCommitted && ctx.Err() == nil {
 				a.drop(b)
@@ -165,7 +165,7 @@ var brokenObligations = []broken{
 			return a.Memory.Rollback(ctx, b)
 		}
 	})},
-	{"keeps the effects and says rolled back", []string{"rollback-after-commit", "one-phase", "forget"}, each(func(a *altered) {
+	{"keeps the effects and says rolled back", []string{"rollback-after-commit", "duplicates-overlap", "one-phase", "forget"}, each(func(a *altered) {
 		a.rollback = func(ctx context.Context, b participant.Branch) error {
 			if a.State(b) == StateCommitted {
 				return participant.ErrUnknownBranch
@@ -174,7 +174,7 @@ var brokenObligations = []broken{
 		}
 	})},
 	{"commits what it rolled back", []string{
-		"refused", "commit-after-rollback", "rollback-from-fresh", "rollback-after-restart", "prepare-meets-rollback",
+		"refused", "commit-after-rollback", "rollback-from-fresh", "duplicates-overlap", "prepare-meets-rollback",
 	}, each(func(a *altered) {
 		a.commit = func(ctx context.Context, b participant.Branch) error {
 			if a.State(b) == StateRolledBack {
@@ -184,7 +184,7 @@ var brokenObligations = []broken{
 		}
 	})},
 	{"calls a rolled back branch committed", []string{
-		"refused", "commit-after-rollback", "rollback-from-fresh", "rollback-after-restart", "prepare-meets-rollback",
+		"refused", "commit-after-rollback", "rollback-from-fresh", "duplicates-overlap", "prepare-meets-rollback",
 	}, each(func(a *altered) {
 		a.commit = func(ctx context.Context, b participant.Branch) error {
 			if a.State(b) == StateRolledBack {
@@ -194,7 +194,7 @@ var brokenObligations = []broken{
 		}
 	})},
 	{"commits only where it prepared", []string{
-		"commit-twice", "commit-from-fresh", "commit-after-restart", "duplicates-overlap",
+		"commit-twice", "commit-from-fresh", "duplicates-overlap",
 	}, each(func(a *altered) {
 		var mine sync.Map
 		a.prepare = func(ctx context.Context, b participant.Branch) (participant.Vote, error) {
@@ -208,7 +208,7 @@ var brokenObligations = []broken{
 			return a.Memory.Commit(ctx, b)
 		}
 	})},
-	{"rolls back only where it prepared, and says yes elsewhere", []string{"rollback-from-fresh", "rollback-after-restart"}, each(func(a *altered) {
+	{"rolls back only where it prepared, and says yes elsewhere", []string{"rollback-from-fresh"}, each(func(a *altered) {
 		var mine sync.Map
 		a.prepare = func(ctx context.Context, b participant.Branch) (participant.Vote, error) {
 			mine.Store(b.XID(), true)
@@ -223,14 +223,6 @@ var brokenObligations = []broken{
 			return a.Memory.Rollback(ctx, b)
 		}
 	})},
-	{"loses prepared branches at a restart", []string{"commit-after-restart"}, func(s *Subject, store *Store) func(*altered) {
-		dropped(s, store, StatePrepared)
-		return func(*altered) {}
-	}},
-	{"loses tombstones at a restart", []string{"rollback-after-restart"}, func(s *Subject, store *Store) func(*altered) {
-		dropped(s, store, StateRolledBack)
-		return func(*altered) {}
-	}},
 	{"refuses a duplicate that overlaps", []string{"duplicates-overlap"}, each(func(a *altered) {
 		var busy sync.Map
 		a.prepare = func(ctx context.Context, b participant.Branch) (participant.Vote, error) {

@@ -28,8 +28,21 @@ var overlapCases = []Case{
 			}
 			s.all(duplicates, func(i int) { s.commit(finishers[i%2], committed) })
 			s.all(duplicates, func(i int) { s.rollback(finishers[i%2], rolledBack) })
-			s.visible(committed)
-			s.invisible(rolledBack)
+			s.settled(q, committed, true)
+			s.settled(q, rolledBack, false)
+			s.nonePrepared(q)
+		}),
+
+	scripted("processes-overlap", "A former coordinator may finish a branch while the one that took over does, in another process: the branch goes that way once, and both are told so.",
+		func(s *script) {
+			p, q := s.process(), s.process()
+			finishers, branches := []*participant.Registered{p, q}, s.preparedAll(p)
+			s.all(2*rounds, func(i int) { s.finish(finishers[i%2], branches[i/2], commits(i/2)) })
+			fresh := s.instance()
+			for i, b := range branches {
+				s.settled(fresh, b, commits(i))
+			}
+			s.nonePrepared(fresh)
 		}),
 
 	scripted("prepare-meets-rollback", "Once Rollback has returned nil the branch is rolled back, also if a Prepare was on its way.",
@@ -184,7 +197,7 @@ func (s *script) finishIfPrepared(p *participant.Registered, b participant.Branc
 	if s.ended() {
 		return
 	}
-	if vote, _ := p.Prepare(s.ctx, b); vote == participant.VotePrepared {
+	if vote := s.tryPrepare(p, b); vote == participant.VotePrepared {
 		s.commit(p, b)
 		s.visible(b)
 	} else {

@@ -1,10 +1,28 @@
 // Package participanttest checks that a participant keeps the contract of
-// [participant.Participant].
+// [participant.Participant], also when its service or its own process is killed.
 //
 // [Test] runs every case as a test; [Cases] gives them to anything else, a
-// command for instance. A [Subject] says how to reach the participant. [Memory]
-// is the reference: the smallest participant that passes every case, in one file,
-// for those who write another one and for tests that need one.
+// command for instance. A [Subject] says how to reach the participant:
+//
+//	func bank(url string) (participanttest.Subject, error) { // in any process
+//		return participanttest.Subject{Where: url, New: …, Visible: …, Begin: …}, nil
+//	}
+//	func TestMain(m *testing.M) {
+//		participanttest.Main(bank) // for the processes that the kit starts and kills
+//		os.Exit(m.Run())
+//	}
+//	func TestBank(t *testing.T) {
+//		subject, err := bank(server.URL("postgres")) // server, err := servers.StartPostgres(ctx)
+//		subject.Restart = server.Restart             // kills the service and starts it again
+//		participanttest.Test(t, subject)
+//	}
+//
+// Package servers starts services that can be killed. Without Where no process is
+// killed, without Restart no service: [Test] logs which cases were not applicable.
+//
+// [Memory] is the reference: the smallest participant that passes every case for
+// which no process is killed, in one file, for those who write another one and for
+// tests that need one.
 package participanttest
 
 import (
@@ -18,7 +36,7 @@ import (
 )
 
 // ErrNotApplicable is what a case returns that the participant or its Subject
-// lacks something for: an optional interface, a Restart, a Refuse.
+// lacks something for: an optional interface, a Restart, a Where, a Refuse.
 var ErrNotApplicable = errors.New("not applicable")
 
 const (
@@ -31,7 +49,8 @@ const (
 )
 
 // Subject is a participant under test and the means to look behind it. New and
-// Visible are required. The functions may be called concurrently.
+// Visible are required. The functions may be called concurrently. In a process that
+// Main serves, only New, once, and Begin are called.
 type Subject struct {
 	// New returns a fresh instance over the same durable state, as a process has
 	// it that just started. Former instances stay in use beside it. One that is
@@ -43,17 +62,22 @@ type Subject struct {
 	Visible func(ctx context.Context, b participant.Branch) (bool, error)
 
 	// Begin does the branch's work before Prepare at p, an instance that New
-	// returned, and enlists it with tx as an application does. Only the Data it
-	// enlists with is taken from that call. Nil if Prepare does all the work and
-	// needs no Data.
+	// returned in the same process, and enlists it with tx as an application does.
+	// Only the Data it enlists with is taken from that call. Nil if Prepare does all
+	// the work and needs no Data.
 	Begin func(ctx context.Context, p participant.Participant, tx participant.Enlister) error
 
 	// Refuse is Begin for work that Prepare has to refuse. Nil if there is none.
 	Refuse func(ctx context.Context, p participant.Participant, tx participant.Enlister) error
 
-	// Restart kills the service behind the participant, starts it again and
-	// returns when it answers. Nil if there is no such service.
+	// Restart kills the service behind the participant, as kill -9 does, starts it
+	// again and returns when it answers. Calls may be under way. Nil if there is no
+	// such service.
 	Restart func(ctx context.Context) error
+
+	// Where tells the function that Main got how another process reaches the same
+	// durable state: a URL, a path. Empty if no process is to be killed.
+	Where string
 
 	// Domain is the domain of the test's branches: at most 14 bytes, "ptest" if
 	// empty, and no coordinator's. Branches of domains that resemble it are made,
@@ -84,9 +108,9 @@ type Case struct {
 
 // Cases returns all cases, in the order in which they are best mended: the later
 // ones rely on what the earlier ones check. They may run concurrently, except
-// those whose names end in "after-restart".
+// those whose names end in "restart".
 func Cases() []Case {
-	return slices.Concat(basicCases, repeatCases, elsewhereCases, overlapCases, optionalCases)
+	return slices.Concat(basicCases, repeatCases, elsewhereCases, overlapCases, optionalCases, crashCases)
 }
 
 // scripted returns the case that the steps make up.

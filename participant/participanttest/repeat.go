@@ -108,35 +108,4 @@ var elsewhereCases = []Case{
 			s.invisible(b)
 			s.deniesCommit(fresh, b, "rolled back")
 		}),
-
-	scripted("commit-after-restart", "A vote of VotePrepared is a promise that survives a crash of the participant, and so does what was committed.",
-		func(s *script) {
-			s.needs(s.subject.Restart != nil, "Restart")
-			p := s.instance()
-			same, other, before := s.prepared(p), s.prepared(p), s.prepared(p)
-			s.commit(p, before)
-			s.restart()
-			s.commit(p, same)
-			s.commit(s.instance(), other)
-			s.visible(same)
-			s.visible(other)
-			s.visible(before)
-		}),
-
-	scripted("rollback-after-restart", "Rollback stays possible after a crash of the participant, and what was rolled back stays so.",
-		func(s *script) {
-			s.needs(s.subject.Restart != nil, "Restart")
-			p := s.instance()
-			same, other, before := s.prepared(p), s.prepared(p), s.prepared(p)
-			s.rollback(p, before)
-			s.restart()
-			s.rollback(p, same)
-			fresh := s.instance()
-			s.rollback(fresh, other)
-			s.refuses(fresh, before, "rolled back before the restart")
-			s.deniesCommit(fresh, other, "rolled back after the restart")
-			s.invisible(same)
-			s.invisible(other)
-			s.invisible(before)
-		}),
 }

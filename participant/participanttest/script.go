@@ -36,11 +36,12 @@ type script struct {
 	domain  string
 	term    participant.Term
 
-	mu      sync.Mutex
-	err     error
-	opened  []io.Closer
-	pending map[participant.XID]participant.Branch // told to a participant, and not finished
-	cleaner *participant.Registered                // the youngest instance
+	mu        sync.Mutex
+	err       error
+	opened    []io.Closer
+	processes []*process
+	pending   map[participant.XID]participant.Branch // told to a participant, and not finished
+	cleaner   *participant.Registered                // the youngest instance in this process
 }
 
 func newScript(ctx context.Context, subject Subject) (*script, error) {
@@ -91,23 +92,30 @@ func (s *script) instance() *participant.Registered {
 	if s.ended() {
 		return &participant.Registered{}
 	}
-	p, err := s.subject.New(s.ctx)
-	if err != nil {
-		s.fail("new instance: %w", err)
-		return &participant.Registered{}
-	}
-	reg, _, err := new(participant.Registry).Register(p)
+	reg, err := s.newInstance()
 	if err != nil {
 		s.end(err)
 		return &participant.Registered{}
 	}
+	return reg
+}
+
+func (s *script) newInstance() (*participant.Registered, error) {
+	p, err := s.subject.New(s.ctx)
+	if err != nil {
+		return nil, fmt.Errorf("new instance: %w", err)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.cleaner = reg
 	if closer, ok := p.(io.Closer); ok {
 		s.opened = append(s.opened, closer)
 	}
-	return reg
+	reg, _, err := new(participant.Registry).Register(p)
+	if err != nil {
+		return nil, err
+	}
+	s.cleaner = reg
+	return reg, nil
 }
 
 // restart restarts the service behind the participant.
@@ -192,8 +200,16 @@ func (s *script) cleanUp() {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), cleanTime)
 	defer cancel()
 	s.ctx = ctx
-	for _, b := range s.pending {
-		_ = s.repeat(b, s.cleaner.Rollback)
+	for _, p := range s.processes {
+		_ = p.Close()
+	}
+	if s.cleaner == nil && len(s.pending) > 0 {
+		_, _ = s.newInstance()
+	}
+	if s.cleaner != nil {
+		for _, b := range s.pending {
+			_ = s.repeat(b, s.cleaner.Rollback)
+		}
 	}
 	for _, instance := range s.opened {
 		_ = instance.Close()

@@ -101,7 +101,11 @@ func (s *script) begin(p *participant.Registered, b participant.Branch) particip
 	if s.ended() {
 		return b
 	}
-	b, err := s.work(p, b, s.subject.Begin)
+	begin := s.subject.Begin
+	if elsewhere, ok := p.Participant.(*process); ok {
+		begin = elsewhere.begin
+	}
+	b, err := s.work(p, b, begin)
 	if err != nil {
 		s.fail("begin %s: %w", b.XID(), err)
 	}
