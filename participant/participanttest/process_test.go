@@ -49,6 +49,8 @@ func TestProcessWhoseCallerDoesNotWait(t *testing.T) {
 	cancel()
 	require.ErrorIs(t, reg.Commit(ctx, newBranch("")), context.Canceled)
 	require.ErrorIs(t, reg.Commit(t.Context(), newBranch("")), participant.ErrUnknownBranch, "the next answer is its own")
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	require.Empty(t, p.waiting)
 }
 
