@@ -54,6 +54,7 @@ func (d *DTM) step(t *transaction, ev protocol.Event) (next protocol.Event) {
 			result := d.result(t, x.batch)
 			next = protocol.Appended(x.last, result)
 			if result != protocol.Durable {
+				d.unsure(t, x.last)
 				return next // R5: what would follow depends on it
 			}
 		case forced:
@@ -99,6 +100,18 @@ func (d *DTM) advance(t *transaction, ev protocol.Event, batches []*wal.Batch) (
 		batches = append(batches, batch)
 	}
 	return effects, batches
+}
+
+// unsure notes that an append failed after which the transaction would have ended. With
+// ForceEveryTransition that may be its decision, which the machine takes for made: it
+// asked for it lazily.
+func (d *DTM) unsure(t *transaction, last record.Kind) {
+	if last == record.KindHeuristic {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.unsure = true
 }
 
 // forces reports whether an append is a forced one.

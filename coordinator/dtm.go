@@ -107,9 +107,17 @@ func (d *DTM) timeUp(t *transaction) {
 		if !d.enter() {
 			return // Close decides
 		}
-		defer d.leave()
 		// What the machine does with that is for R2, R3 and R8 to say.
-		d.drive(t, protocol.DeadlinePassed(reason))
+		passed := protocol.DeadlinePassed(reason)
+		if !d.config.ForceEveryTransition {
+			defer d.leave()
+			d.drive(t, passed)
+			return
+		}
+		go func() { // it waits for its appends, and others' time is up as well
+			defer d.leave()
+			d.drive(t, passed)
+		}()
 	}
 }
 

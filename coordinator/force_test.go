@@ -2,6 +2,7 @@ package coordinator_test
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -200,4 +201,43 @@ func TestForceEveryTransitionCommits(t *testing.T) {
 			each(0, "close")
 		})
 	}
+}
+
+// R5: nothing is enlisted or all have only read, so the decision is not waited for, but with
+// ForceEveryTransition it is: Commit does not say it was made if that is not known.
+func TestR5ForceEveryTransitionTellsNoDecisionThatMayBeLost(t *testing.T) {
+	plan := func(c waltest.Call) waltest.Fault {
+		if c.Op == waltest.OpAppend && c.N == 3 { // after the catalogue and begun
+			return waltest.Fault{Err: errors.New("broken")}
+		}
+		return waltest.Fault{}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, coordinator.Config{ForceEveryTransition: true}, plan)
+		require.ErrorIs(t, s.Commit(t.Context(), s.begin()), coordinator.ErrOutcomeUnknown)
+		require.Error(t, s.Close(t.Context()))
+		require.NoError(t, s.store.Close())
+	})
+}
+
+// Transactions whose time is up together are decided together.
+func TestForceEveryTransitionTimeoutsDoNotWaitForEachOther(t *testing.T) {
+	var slow atomic.Bool
+	plan := func(c waltest.Call) waltest.Fault {
+		if c.Op == waltest.OpAppend && slow.Load() {
+			time.Sleep(time.Second) // fake time
+		}
+		return waltest.Fault{}
+	}
+	playWith(t, coordinator.Config{ForceEveryTransition: true, Timeout: 5 * time.Second}, plan, func(t *testing.T, s *stage) {
+		for range 20 {
+			s.begin()
+		}
+		slow.Store(true)
+		time.Sleep(8 * time.Second)
+		open, err := s.List(t.Context(), coordinator.Filter{})
+		require.NoError(t, err)
+		require.Empty(t, open)
+		slow.Store(false)
+	})
 }

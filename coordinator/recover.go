@@ -28,6 +28,8 @@ type recovering struct {
 	// those registered at Open; listed is closed when there is none.
 	unlisted int
 	listed   chan struct{}
+	// patience is until when what rests on absence waits for all of them.
+	patience time.Time
 	// warned are the foreign terms that were reported.
 	warned map[foreignTerm]struct{}
 }
@@ -52,6 +54,7 @@ func (d *DTM) planRecovery(inherited []wal.Inherited) recovery.Plan {
 	}
 	r.done, r.blocked = make(chan struct{}), make(chan struct{})
 	r.warned, r.listed = make(map[foreignTerm]struct{}), make(chan struct{})
+	r.patience = time.Now().Add(d.config.CallTimeout)
 	for _, p := range d.registry.All() {
 		if p.Lister != nil {
 			r.unlisted++
@@ -191,8 +194,8 @@ func (d *DTM) recover(plan recovery.Plan) {
 	}
 }
 
-// holdForLists lets the transactions that rest on absence wait for the first of their
-// participants whose list was read (R10). One without branches may have had some
+// holdForLists lets the transactions that rest on absence wait until rollbacks by absence
+// may go to the first of their participants (R10). One without branches may have had some
 // in a newer log: it waits for the first participant of all. It returns those that
 // nobody's list could say more about.
 func (d *DTM) holdForLists(plan recovery.Plan) (free []*transaction) {
@@ -230,10 +233,21 @@ func (d *DTM) resume(t *transaction) { d.drive(t, protocol.Resumed()) }
 // listed, firstListed is called when that was done once.
 func (d *DTM) serveParticipant(e *endpoint, p *participant.Registered, firstListed func()) {
 	defer d.goroutines.done()
-	if !d.awaitList(e, p) || p.Lister == nil {
+	if p.Lister != nil {
+		if !d.readFirstList(p) {
+			return
+		}
+		firstListed()
+	}
+	if !d.awaitOtherLists() {
 		return
 	}
-	firstListed()
+	for _, t := range e.allowPresumed() {
+		d.resumePresumed(t)
+	}
+	if p.Lister == nil {
+		return
+	}
 	s := sweeper{d: d, p: p}
 	ticker := time.NewTicker(d.config.SweepInterval)
 	defer ticker.Stop()
@@ -247,15 +261,15 @@ func (d *DTM) serveParticipant(e *endpoint, p *participant.Registered, firstList
 	}
 }
 
-// awaitList reads the participant's list and then lets rollbacks by absence go to it
-// (R10). A participant that does not answer is asked again until it does. It
+// readFirstList reads the participant's list: before that no rollback by absence goes
+// to it (R10). A participant that does not answer is asked again until it does. It
 // returns false if the coordinator ends first.
-func (d *DTM) awaitList(e *endpoint, p *participant.Registered) bool {
-	for failures := 0; p.Lister != nil; failures++ {
+func (d *DTM) readFirstList(p *participant.Registered) bool {
+	for failures := 0; ; failures++ {
 		listing, err := d.list(d.ctx, p)
 		if err == nil {
 			d.checkForOldLog(p.Name(), listing)
-			break
+			return true
 		}
 		if failures == 0 {
 			d.logger.Warn("participant can't be listed; what rests on its list waits", zap.String("participant", p.Name()), zap.Error(err))
@@ -264,8 +278,21 @@ func (d *DTM) awaitList(e *endpoint, p *participant.Registered) bool {
 			return false
 		}
 	}
-	for _, t := range e.allowPresumed() {
-		d.resumePresumed(t)
+}
+
+// awaitOtherLists waits until every participant registered at Open was listed once: the
+// proof that the log is old may be in the list that comes last (R10). One that can't
+// be listed holds up the others for no longer than a call may take (R6). It returns false
+// if the coordinator ends first.
+func (d *DTM) awaitOtherLists() bool {
+	timer := time.NewTimer(time.Until(d.recovering.patience))
+	defer timer.Stop()
+	select {
+	case <-d.recovering.listed:
+	case <-d.recovering.blocked:
+	case <-timer.C:
+	case <-d.ctx.Done():
+		return false
 	}
 	return true
 }

@@ -38,6 +38,7 @@ type transaction struct {
 	counted  bool         // among the open transactions (R12)
 	settled  bool         // the decision was counted
 	failure  error        // why the machine was stopped
+	unsure   bool         // the decision may not be in the log (R5)
 
 	due due // guarded by the deadlines
 }
@@ -138,7 +139,7 @@ func (t *transaction) commitAnswer() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch decision := t.machine.Decision(); {
-	case !decision.Valid():
+	case !decision.Valid() || t.unsure:
 		return t.unknownError()
 	case t.machine.Outcome().Heuristic():
 		return t.heuristicError()
