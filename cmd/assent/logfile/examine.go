@@ -91,19 +91,28 @@ func (r *Report) count(s *record.State) {
 // WriteVerified says that the log is in order, and what was looked at.
 func (r *Report) WriteVerified(w io.Writer, asJSON bool) error {
 	if asJSON {
-		return writeJSON(w, fields{
+		f := fields{
 			{"file", r.File.Path},
 			{"ok", true},
 			{"pages_used", r.File.UsedPages},
 			{"segments", r.Segments},
 			{"records", r.Records},
 			{"transactions", len(r.Contents.Transactions)},
-		})
+		}
+		f.add("torn", r.File.Torn)
+		return writeJSON(w, f)
 	}
-	_, err := fmt.Fprintf(w, "%s is in order: %d pages in use, %d segments, %d records of %d transactions\n",
-		r.File.Path, r.File.UsedPages, r.Segments, r.Records, len(r.Contents.Transactions))
+	but := ""
+	if r.File.Torn {
+		but = "but for its " + tornMeans + "\n"
+	}
+	_, err := fmt.Fprintf(w, "%s is in order: %d pages in use, %d segments, %d records of %d transactions\n%s",
+		r.File.Path, r.File.UsedPages, r.Segments, r.Records, len(r.Contents.Transactions), but)
 	return err
 }
+
+// tornMeans is said of a log with bolt.FileInfo.Torn.
+const tornMeans = "last commit, which is torn and left out: a power cut came before anybody was told of it, or the disk damaged it later"
 
 // WriteFault says as JSON what is wrong with a log.
 func WriteFault(w io.Writer, path string, fault error) error {

@@ -34,6 +34,7 @@ func (r *Report) fields(now time.Time) (f fields) {
 	f.add("identity", hex.EncodeToString(file.Identity[:]))
 	f.add("domain", c.Domain)
 	f.add("state", r.state())
+	f.add("torn", file.Torn)
 	f.add("bytes", file.Size)
 	f.add("pages", file.Pages)
 	f.add("pages_used", file.UsedPages)
@@ -86,6 +87,9 @@ func (r *Report) WriteStat(w io.Writer, asJSON bool, now time.Time) error {
 	file, c := r.File, r.Contents
 	row("file", "%s", file.Path)
 	row("state", "%s", stateMeans[r.state()])
+	if file.Torn {
+		row("torn", "%s", tornMeans)
+	}
 	row("domain", "%s", c.Domain)
 	row("identity", "%x, format %d", file.Identity, file.Format)
 	row("size", "%d bytes, %d pages of %d bytes, %d used and %d free", file.Size, file.Pages, file.PageSize, file.UsedPages, file.Pages-file.UsedPages)
