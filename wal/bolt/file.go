@@ -191,6 +191,9 @@ func replace(path string, write func(*bbolt.DB) error) error {
 	temp := temporary(path)
 	err := writeFile(temp, write)
 	if err == nil {
+		err = keepAccess(temp, path)
+	}
+	if err == nil {
 		err = os.Rename(temp, path)
 	}
 	if err == nil {
@@ -200,6 +203,25 @@ func replace(path string, write func(*bbolt.DB) error) error {
 		err = errors.Join(err, removeErr)
 	}
 	return fmt.Errorf("write a new file for log %s: %w", path, err)
+}
+
+// keepAccess gives the new file the owner and the mode of the one whose place it takes,
+// if there is one: whoever wrote it, a coordinator that could use the log still can.
+func keepAccess(temp, path string) error {
+	former, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if stat, ok := former.Sys().(*syscall.Stat_t); ok {
+		err = os.Chown(temp, int(stat.Uid), int(stat.Gid))
+	}
+	if err != nil && !errors.Is(err, fs.ErrPermission) { // only root may give a file away
+		return err
+	}
+	return os.Chmod(temp, former.Mode().Perm()|0o600)
 }
 
 func writeFile(temp string, write func(*bbolt.DB) error) error {

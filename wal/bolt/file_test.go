@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -232,4 +233,41 @@ func TestCopyThatFailsChangesNothing(t *testing.T) {
 	require.ErrorIs(t, err, halfway)
 	require.Equal(t, before, read(t, path))
 	require.NoFileExists(t, temporary(path))
+}
+
+// Whoever copies the log, root for one, must not shut its coordinator or its readers out.
+func TestACopyKeepsOwnerAndMode(t *testing.T) {
+	snapshot := filepath.Join(t.TempDir(), "snapshot")
+	require.NoError(t, openedReader(t, banking(t)).Snapshot(snapshot))
+	for name, rewrite := range map[string]func(path string) error{
+		"unclean": func(path string) error {
+			crash(t, open(t, path))
+			return open(t, path).Close()
+		},
+		"compact": func(path string) error {
+			_, _, err := Compact(path)
+			return err
+		},
+		"restore": func(path string) error {
+			_, err := Restore(t.Context(), snapshot, path, RestoreOptions{Reason: "why", Replace: true})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := banking(t)
+			owner := uint32(os.Geteuid())
+			if owner == 0 {
+				owner = 4711 // only root may give a file away
+			}
+			require.NoError(t, os.Chown(path, int(owner), -1))
+			require.NoError(t, os.Chmod(path, 0o640))
+			before := inode(t, path)
+			require.NoError(t, rewrite(path))
+			require.NotEqual(t, before, inode(t, path))
+			info, err := os.Stat(path)
+			require.NoError(t, err)
+			require.Equal(t, os.FileMode(0o640), info.Mode())
+			require.Equal(t, owner, info.Sys().(*syscall.Stat_t).Uid)
+		})
+	}
 }

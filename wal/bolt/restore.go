@@ -109,6 +109,9 @@ func (j *restoring) run(ctx context.Context) (replaced string, err error) {
 		return "", err
 	}
 	if former != nil {
+		if err := keepAccess(temp, j.path); err != nil {
+			return "", err
+		}
 		if replaced, err = setAside(j.path); err != nil {
 			return "", err
 		}
