@@ -8,6 +8,8 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -99,7 +101,7 @@ func (j *restoring) run(ctx context.Context) (replaced string, err error) {
 			_ = r.Close() // only read
 		}
 	}
-	dir, err := os.MkdirTemp(filepath.Dir(j.path), "."+filepath.Base(j.path)+".restore-*")
+	dir, err := workDir(j.path)
 	if err != nil {
 		return "", err
 	}
@@ -120,6 +122,26 @@ func (j *restoring) run(ctx context.Context) (replaced string, err error) {
 		return "", err
 	}
 	return replaced, syncDir(j.path)
+}
+
+// workDir makes a directory beside the log at path, and removes what crashes left of
+// such ones. The caller holds the lock.
+func workDir(path string) (string, error) {
+	parent, prefix := filepath.Dir(path), "."+filepath.Base(path)+".restore-"
+	names, err := os.ReadDir(parent)
+	if err != nil {
+		return "", err
+	}
+	for _, name := range names {
+		number, ours := strings.CutPrefix(name.Name(), prefix)
+		if _, err := strconv.ParseUint(number, 10, 64); !ours || err != nil || !name.IsDir() {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(parent, name.Name())); err != nil {
+			return "", fmt.Errorf("remove what a crash left: %w", err)
+		}
+	}
+	return os.MkdirTemp(parent, prefix+"*")
 }
 
 // write makes the log that is to be put in place.

@@ -195,6 +195,21 @@ func TestRestoreThatFailsChangesNothing(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
+// A restore that was killed leaves a whole copy behind; the next one removes it.
+func TestRestoreRemovesWhatACrashLeft(t *testing.T) {
+	path, source := banking(t), banking(t)
+	beside := func(name string) string { return filepath.Join(filepath.Dir(path), name) }
+	for _, name := range []string{".log.restore-123", ".log.restore-1x", ".log.restore-1.restore-2"} {
+		require.NoError(t, os.Mkdir(beside(name), 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(beside(name), "log"), nil, 0o600))
+	}
+	_, err := Restore(t.Context(), source, path, RestoreOptions{Reason: "why", Replace: true})
+	require.NoError(t, err)
+	require.NoDirExists(t, beside(".log.restore-123"))
+	require.DirExists(t, beside(".log.restore-1x"), "not ours")
+	require.DirExists(t, beside(".log.restore-1.restore-2"), "another log's")
+}
+
 // While a log is replaced there is one at every moment: a coordinator that found none
 // would begin a new log, and take every prepared branch for another log's.
 func TestRestoreLeavesNoMomentWithoutALog(t *testing.T) {
