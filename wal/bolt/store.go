@@ -43,6 +43,13 @@ type Options struct {
 	Logger *zap.Logger
 }
 
+func (o *Options) logger() *zap.Logger {
+	if o.Logger == nil {
+		return zap.NewNop()
+	}
+	return o.Logger
+}
+
 // Store is a [wal.Store] in one bbolt file. Safe for concurrent use.
 type Store struct {
 	path    string
