@@ -85,7 +85,7 @@ func (d *DTM) rollBackUndecided() {
 		}
 		d.drive(t, protocol.RollbackRequested(record.CauseClosed, ""))
 		select {
-		case <-t.waitDecided():
+		case <-t.wait(&t.decided):
 		case <-d.ctx.Done():
 		}
 	})

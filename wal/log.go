@@ -157,7 +157,8 @@ type Batch struct {
 	err  error
 }
 
-// Done is closed when it is known what became of the records.
+// Done is closed when it is known what became of the records. To call it says that
+// somebody waits: forced records are then written at once.
 func (b *Batch) Done() <-chan struct{} {
 	b.log.handOver()
 	return b.done
