@@ -41,7 +41,7 @@ func (s *Store) Snapshot(ctx context.Context, path string) error {
 // should not be in use; if it was written meanwhile, the error Is wal.ErrLocked.
 func (r *Reader) Snapshot(path string) error {
 	err := writeNew(path, func(db *bbolt.DB) error {
-		return errors.Join(copyImage(db, r.fresh()), r.Unchanged())
+		return errors.Join(copyImage(db, r.fresh()), r.unchanged())
 	})
 	if err != nil {
 		return fmt.Errorf("snapshot of log %s: %w", r.path, err)
