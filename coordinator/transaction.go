@@ -89,11 +89,22 @@ func (l *latch) release() {
 
 func (l *latch) open() bool { return l.ch == opened }
 
-// wait returns a channel that is closed when a latch of the transaction opens.
-func (t *transaction) wait(l *latch) <-chan struct{} {
+func (t *transaction) waitDecided() <-chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return l.wait()
+	return t.decided.wait()
+}
+
+func (t *transaction) waitFinished() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.finished.wait()
+}
+
+func (t *transaction) waitAnswered() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.answered.wait()
 }
 
 func (t *transaction) openDecided() {

@@ -122,8 +122,7 @@ func TestEveryKillIsSurvivedByABarrierOverSQLite(t *testing.T) {
 	subject, err := bankSubject("\n" + filepath.Join(t.TempDir(), "bank.db"))
 	require.NoError(t, err)
 	for _, c := range Cases() {
-		// A file has no service to be killed; and by hand nobody runs the functions.
-		if strings.HasSuffix(c.Name, "-restart") || c.Name == "explain" {
+		if strings.HasSuffix(c.Name, "-restart") { // a file has no service to be killed
 			continue
 		}
 		t.Run(c.Name, func(t *testing.T) { require.NoError(t, c.Run(t.Context(), subject)) })

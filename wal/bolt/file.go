@@ -175,11 +175,7 @@ func openRegular(path string) (*os.File, int64, error) {
 		return nil, 0, fmt.Errorf("open log: %w", err)
 	}
 	if !info.Mode().IsRegular() {
-		what := "a directory"
-		if !info.IsDir() {
-			what = fmt.Sprintf("no regular file, but of type %s", info.Mode().Type())
-		}
-		return nil, 0, fmt.Errorf("%w: %s is %s; name the log's file", wal.ErrForeign, path, what)
+		return nil, 0, fmt.Errorf("%w: %s is no regular file but %s", wal.ErrForeign, path, info.Mode().Type())
 	}
 	f, err := os.Open(path)
 	if err != nil {
