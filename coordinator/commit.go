@@ -71,7 +71,7 @@ func (d *DTM) awaitAnswer(ctx context.Context, t *transaction) bool {
 	if !t.begunHere() || !t.decidedHere() {
 		return false
 	}
-	answered := t.waitAnswered()
+	answered := t.wait(&t.answered)
 	if d.halted.Load() { // read after the wait is known to who halts
 		return false
 	}
@@ -86,7 +86,7 @@ func (d *DTM) awaitAnswer(ctx context.Context, t *transaction) bool {
 // awaitDecision waits until the transaction is decided or stopped, or the
 // coordinator is. When ctx ends a rollback competes for the decision (R2).
 func (d *DTM) awaitDecision(ctx context.Context, t *transaction) error {
-	decided := t.waitDecided()
+	decided := t.wait(&t.decided)
 	select {
 	case <-decided:
 		return nil
@@ -131,7 +131,7 @@ func (t *transaction) decidedHere() bool {
 }
 
 func (d *DTM) awaitAcknowledgements(ctx context.Context, t *transaction) {
-	finished := t.waitFinished()
+	finished := t.wait(&t.finished)
 	select {
 	case <-finished:
 		return

@@ -307,6 +307,18 @@ func (d *DTM) resumePresumed(t *transaction) {
 // list reads what a participant has of the domain. What else it returns is none of
 // ours to judge (R10).
 func (d *DTM) list(ctx context.Context, p *participant.Registered) (l participant.Listing, err error) {
+	err = d.ask(ctx, func(ctx context.Context) (err error) {
+		l, err = p.Lister.List(ctx, d.config.Domain)
+		return err
+	})
+	l.Prepared = slices.DeleteFunc(slices.Clone(l.Prepared), func(b participant.Branch) bool {
+		return b.Domain != d.config.Domain || b.Number < 0 || b.Number >= participant.MaxBranches
+	})
+	return l, err
+}
+
+// ask makes a call of a participant that is about no branch.
+func (d *DTM) ask(ctx context.Context, call func(context.Context) error) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, d.config.CallTimeout)
 	defer cancel()
 	stop := context.AfterFunc(d.ctx, cancel) //nolint:contextcheck // what a caller of Orphans waits for ends with the coordinator, too
@@ -315,16 +327,10 @@ func (d *DTM) list(ctx context.Context, p *participant.Registered) (l participan
 	go func() { // its own goroutine, which the participant may end (runtime.Goexit)
 		defer close(done)
 		err = errExited
-		err = guard(func() (err error) {
-			l, err = p.Lister.List(ctx, d.config.Domain)
-			return err
-		})
+		err = guard(func() error { return call(ctx) })
 	}()
 	<-done
-	l.Prepared = slices.DeleteFunc(slices.Clone(l.Prepared), func(b participant.Branch) bool {
-		return b.Domain != d.config.Domain || b.Number < 0 || b.Number >= participant.MaxBranches
-	})
-	return l, err
+	return err
 }
 
 // checkForOldLog looks in a participant's list for a proof that the log is older

@@ -1,13 +1,9 @@
 package coordinator
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"maps"
 	"math/bits"
-	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -75,7 +71,7 @@ func (s *sweeper) treat(o recovery.Orphan, before sweptOrphan) sweptOrphan {
 		now.telling = s.d.tellOrphan(o.Branch, record.DecisionRollback, false)
 	case recovery.TellPresumed:
 		now.telling = s.d.tellOrphan(o.Branch, record.DecisionRollback, true)
-	case recovery.Leave, recovery.Forgotten, recovery.ForeignTerm, recovery.LogTooOld:
+	case recovery.Leave, recovery.Forgotten, recovery.ForeignTerm, recovery.LogTooOld, recovery.OtherDomain, recovery.NoBranch:
 	}
 	return now
 }
@@ -121,55 +117,6 @@ func (d *DTM) pause(pause time.Duration) bool {
 	case <-d.ctx.Done():
 		return false
 	}
-}
-
-// Orphans lists the prepared branches of the domain that no live transaction has,
-// by participant and XID, with what the sweep does about each and why.
-// Participants that could not be read, or not before ctx ended, are in the error;
-// the orphans of the others are returned all the same.
-func (d *DTM) Orphans(ctx context.Context) ([]recovery.Orphan, error) {
-	if !d.enter() {
-		return nil, fmt.Errorf("list orphans: %w", ErrClosed)
-	}
-	defer d.leave()
-	type result struct {
-		name    string
-		orphans []recovery.Orphan
-		err     error
-	}
-	participants := slices.DeleteFunc(d.registry.All(), func(p *participant.Registered) bool { return p.Lister == nil })
-	results := make(chan result, len(participants))
-	waiting := make(map[string]bool, len(participants))
-	for _, p := range participants {
-		waiting[p.Name()] = true
-		d.goroutines.add()
-		go func() {
-			defer d.goroutines.done()
-			orphans, err := d.findOrphans(ctx, p)
-			results <- result{p.Name(), orphans, err}
-		}()
-	}
-	var orphans []recovery.Orphan
-	var failed []error
-	for len(waiting) > 0 {
-		select {
-		case r := <-results:
-			delete(waiting, r.name)
-			orphans = append(orphans, r.orphans...)
-			if r.err != nil {
-				failed = append(failed, r.err)
-			}
-		case <-ctx.Done():
-			for _, name := range slices.Sorted(maps.Keys(waiting)) {
-				failed = append(failed, fmt.Errorf("list participant %q: %w", name, context.Cause(ctx)))
-			}
-			clear(waiting)
-		}
-	}
-	slices.SortFunc(orphans, func(a, b recovery.Orphan) int {
-		return cmp.Or(cmp.Compare(a.Branch.Participant, b.Branch.Participant), cmp.Compare(a.Branch.XID(), b.Branch.XID()))
-	})
-	return orphans, errors.Join(failed...)
 }
 
 // findOrphans judges what a participant lists. The order of reading is what makes

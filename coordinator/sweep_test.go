@@ -124,12 +124,14 @@ func TestOrphansAreJudgedAndSwept(t *testing.T) {
 		others := participant.Branch{Domain: "test-2", Tx: preceding(refused.id), Epoch: epochOf(t, dtm)}
 		_, err := a.Prepare(t.Context(), others)
 		require.NoError(t, err)
+		want[others.XID()] = recovery.OtherDomain
 
 		orphans, err := dtm.Orphans(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, want, verdicts(orphans))
 		for i, o := range orphans {
 			require.NotEmpty(t, o.Reason)
+			require.Equal(t, "commit "+string(o.Branch.XID()), o.Explanation.Commit)
 			require.True(t, i == 0 || orphans[i-1].Branch.Participant <= o.Branch.Participant, "in order")
 		}
 
@@ -142,9 +144,15 @@ func TestOrphansAreJudgedAndSwept(t *testing.T) {
 		require.Equal(t, participanttest.StateCommitted, s.state("bank_c", committed.id, 2))
 		orphans, err = dtm.Orphans(t.Context())
 		require.NoError(t, err)
-		require.Len(t, orphans, 1)
+		left := map[participant.XID]recovery.Verdict{others.XID(): recovery.OtherDomain}
+		for xid, verdict := range want {
+			if verdict == recovery.ForeignTerm {
+				left[xid] = verdict
+			}
+		}
+		require.Equal(t, left, verdicts(orphans))
 		for _, id := range []participant.TxID{foreign, preceding(refused.id), refused.id, committed.id} {
-			require.Equal(t, 1, seen.of(id), "reported once")
+			require.Equal(t, 1, seen.of(id), "reported once, and what is another domain's not at all")
 		}
 	})
 }
@@ -413,6 +421,25 @@ func TestHangingListDelaysNobodyElse(t *testing.T) {
 		time.Sleep(time.Minute) // fake time: a sweep
 		require.Equal(t, participanttest.StateRolledBack, s.state("bank_a", preceding(known), 0))
 		close(release)
+	})
+}
+
+// mute is a bank that can't say what it holds.
+type mute struct{ *participanttest.Memory }
+
+func (*mute) Explain(context.Context) ([]participant.Explanation, error) { panic(errUnreachable) }
+
+// What a participant can't explain is listed all the same.
+func TestOrphansWithoutExplanation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, known := siteAfterDeath(t)
+		dtm := s.open(t, coordinator.Config{Participants: []participant.Participant{&mute{s.banks.Participant("bank_a")}}})
+		time.Sleep(time.Second) // fake time: the first sweep is over
+		orphan := s.late(t, dtm, "bank_a", preceding(known), 0)
+		orphans, err := dtm.Orphans(t.Context())
+		require.ErrorContains(t, err, `participant "bank_a"`)
+		require.ErrorContains(t, err, errUnreachable.Error())
+		require.Equal(t, map[participant.XID]recovery.Verdict{orphan.XID(): recovery.TellPresumed}, verdicts(orphans))
 	})
 }
 

@@ -9,8 +9,8 @@ import (
 )
 
 // Trace is a set of functions that are called when something happens to a
-// transaction; those that are nil are not. They are called from the coordinator's
-// own goroutines, concurrently, and must return at once.
+// transaction; those that are nil are not. They are called concurrently, from the
+// coordinator's goroutines and from those that call it, and must return at once.
 type Trace struct {
 	// Begun: a transaction exists.
 	Begun func(tx participant.TxID)

@@ -89,22 +89,11 @@ func (l *latch) release() {
 
 func (l *latch) open() bool { return l.ch == opened }
 
-func (t *transaction) waitDecided() <-chan struct{} {
+// wait returns a channel that is closed when a latch of the transaction opens.
+func (t *transaction) wait(l *latch) <-chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.decided.wait()
-}
-
-func (t *transaction) waitFinished() <-chan struct{} {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.finished.wait()
-}
-
-func (t *transaction) waitAnswered() <-chan struct{} {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.answered.wait()
+	return l.wait()
 }
 
 func (t *transaction) openDecided() {

@@ -134,6 +134,28 @@ type Checker interface {
 	Check(ctx context.Context) error
 }
 
+// Explainer is implemented by participants whose service can be asked for all that
+// it holds prepared, and be told by hand to finish it. It is for operators: the
+// coordinator shows it, and acts on nothing of it.
+type Explainer interface {
+	// Explain returns what is prepared where this participant works, whoever did: in
+	// any domain, and also what no coordinator of Assent's did.
+	Explain(ctx context.Context) ([]Explanation, error)
+}
+
+// Explanation is what a service shows of a prepared branch.
+type Explanation struct {
+	// Name is what the service calls it.
+	Name string
+	// Branch has Domain, Tx and Number; it is the zero value if the name is not that
+	// of a branch.
+	Branch Branch
+	// Commit and Rollback finish it: what an operator gives to the service's own
+	// client, as it is. They also leave behind what the participant needs to tell the
+	// branch's coordinator later what became of it.
+	Commit, Rollback string
+}
+
 // Enlister is all that an adapter needs of a running transaction. The embedded
 // transaction handle and the remote client's both satisfy it.
 type Enlister interface {

@@ -15,6 +15,7 @@ type Registered struct {
 	OnePhaser OnePhaser
 	Forgetter Forgetter
 	Checker   Checker
+	Explainer Explainer
 }
 
 // Registry finds participants by name. The zero value is empty and ready; safe
@@ -79,6 +80,7 @@ func newRegistered(p Participant) *Registered {
 	reg.OnePhaser, _ = p.(OnePhaser)
 	reg.Forgetter, _ = p.(Forgetter)
 	reg.Checker, _ = p.(Checker)
+	reg.Explainer, _ = p.(Explainer)
 	return reg
 }
 

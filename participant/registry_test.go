@@ -32,6 +32,9 @@ func (*able) List(context.Context, string) (participant.Listing, error) {
 func (*able) CommitOnePhase(context.Context, participant.Branch) error { return nil }
 func (*able) Forget(context.Context, []participant.Branch) error       { return nil }
 func (*able) Check(context.Context) error                              { return nil }
+func (*able) Explain(context.Context) ([]participant.Explanation, error) {
+	return nil, nil
+}
 
 // byValue can be compared as a type; as a value only if what it carries can.
 type byValue struct {
@@ -80,6 +83,7 @@ func TestRegistryFindsOptionalInterfaces(t *testing.T) {
 	require.Nil(t, bare.OnePhaser)
 	require.Nil(t, bare.Forgetter)
 	require.Nil(t, bare.Checker)
+	require.Nil(t, bare.Explainer)
 
 	full := &able{named{"full"}}
 	reg, _, err := r.Register(full)
@@ -88,6 +92,7 @@ func TestRegistryFindsOptionalInterfaces(t *testing.T) {
 	require.Same(t, full, reg.OnePhaser)
 	require.Same(t, full, reg.Forgetter)
 	require.Same(t, full, reg.Checker)
+	require.Same(t, full, reg.Explainer)
 }
 
 func TestRegistryRefusesWhatItCouldNotFindAgain(t *testing.T) {

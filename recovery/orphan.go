@@ -30,6 +30,10 @@ const (
 	// LogTooOld: the log does not know the transaction, and is known to be older
 	// than its participants: nothing is rolled back by absence (R10).
 	LogTooOld
+	// OtherDomain: another installation's branch, never touched (R10).
+	OtherDomain
+	// NoBranch: its name is not that of a branch: another application prepared it.
+	NoBranch
 )
 
 func (v Verdict) String() string {
@@ -48,6 +52,10 @@ func (v Verdict) String() string {
 		return "foreign term"
 	case LogTooOld:
 		return "log too old"
+	case OtherDomain:
+		return "other domain"
+	case NoBranch:
+		return "no branch"
 	default:
 		return fmt.Sprintf("invalid verdict %d", uint8(v))
 	}
@@ -55,10 +63,13 @@ func (v Verdict) String() string {
 
 // Orphan is a prepared branch with what would be done about it and why.
 type Orphan struct {
-	// Branch has Domain, Tx, Number and Participant.
+	// Branch has Domain, Tx, Number and Participant; of NoBranch the latter alone.
 	Branch  participant.Branch
 	Verdict Verdict
 	Reason  string
+	// Explanation is what the service shows of it; the zero value if the participant
+	// is no participant.Explainer.
+	Explanation participant.Explanation
 }
 
 // Marks are those of every term of a log. It must be read after the list that is
@@ -133,6 +144,33 @@ func Sweep(name string, first, second participant.Listing, e Evidence) []Orphan 
 		if verdict, reason := Judge(b, e); verdict != Leave {
 			orphans = append(orphans, Orphan{Branch: b, Verdict: verdict, Reason: reason})
 		}
+	}
+	return orphans
+}
+
+// Explain adds to the orphans of a participant what its service shows of them, and
+// those that are not the domain's. Branches of the domain that are not among the
+// orphans are left out: their transactions are live, or they came later.
+func Explain(name, domain string, orphans []Orphan, shown []participant.Explanation) []Orphan {
+	at := make(map[participant.XID]int, len(orphans))
+	for i, o := range orphans {
+		at[o.Branch.XID()] = i
+	}
+	for _, e := range shown {
+		o := Orphan{Branch: e.Branch, Explanation: e}
+		o.Branch.Participant = name
+		switch i, listed := at[e.Branch.XID()]; {
+		case e.Branch.Domain == "":
+			o.Verdict, o.Reason = NoBranch, "its name is not that of a branch: another application prepared it, and has to finish it"
+		case e.Branch.Domain != domain:
+			o.Verdict, o.Reason = OtherDomain, fmt.Sprintf("it is of domain %q: another installation's coordinator owns the branch", e.Branch.Domain)
+		case listed:
+			orphans[i].Explanation = e
+			continue
+		default:
+			continue
+		}
+		orphans = append(orphans, o)
 	}
 	return orphans
 }

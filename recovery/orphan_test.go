@@ -170,10 +170,39 @@ func TestProofLeavesTheListAsItIs(t *testing.T) {
 
 func TestVerdictNamesItself(t *testing.T) {
 	seen := make(map[string]bool)
-	for v := recovery.Leave; v <= recovery.LogTooOld; v++ {
+	for v := recovery.Leave; v <= recovery.NoBranch; v++ {
 		require.NotContains(t, v.String(), "invalid")
 		require.False(t, seen[v.String()], "%s twice", v)
 		seen[v.String()] = true
 	}
 	require.Equal(t, "invalid verdict 0", recovery.Verdict(0).String())
+}
+
+// What the service shows is added to the orphans, and what is not the domain's comes
+// after them. Live branches are no orphans, whoever shows them (R10).
+func TestExplain(t *testing.T) {
+	shown := func(name string, b participant.Branch) participant.Explanation {
+		return participant.Explanation{Name: name, Branch: b, Commit: "commit " + name, Rollback: "roll back " + name}
+	}
+	named := func(b participant.Branch) participant.Branch { b.Participant = "bank"; return b }
+	forgotten, gone, live := branch(id(1, 2), 0), branch(id(1, 3), 0), branch(id(1, 6), 1)
+	other := participant.Branch{Domain: "test-2", Tx: id(1, 2)}
+	orphans := []recovery.Orphan{
+		{Branch: named(forgotten), Verdict: recovery.Forgotten, Reason: "may have committed"},
+		{Branch: named(gone), Verdict: recovery.Forgotten, Reason: "may have committed"},
+	}
+	got := recovery.Explain("bank", "test", orphans, []participant.Explanation{
+		shown("other", other), shown("forgotten", forgotten), shown("live", live), shown("theirs", participant.Branch{}),
+	})
+	require.Len(t, got, 4)
+	require.Equal(t, recovery.Orphan{Branch: named(forgotten), Verdict: recovery.Forgotten, Reason: "may have committed", Explanation: shown("forgotten", forgotten)}, got[0])
+	require.Equal(t, recovery.Orphan{Branch: named(gone), Verdict: recovery.Forgotten, Reason: "may have committed"}, got[1])
+	require.Equal(t, recovery.OtherDomain, got[2].Verdict)
+	require.Equal(t, named(other), got[2].Branch)
+	require.Contains(t, got[2].Reason, `domain "test-2"`)
+	require.Equal(t, shown("other", other), got[2].Explanation)
+	require.Equal(t, recovery.NoBranch, got[3].Verdict)
+	require.Equal(t, participant.Branch{Participant: "bank"}, got[3].Branch)
+	require.Contains(t, got[3].Reason, "another application")
+	require.Equal(t, shown("theirs", participant.Branch{}), got[3].Explanation)
 }

@@ -32,11 +32,6 @@ const (
 	defaultFlushInterval = 20 * time.Millisecond
 	defaultRetention     = time.Hour
 	defaultRetainBytes   = 64 << 20
-
-	// maxQueued is how many bytes of records may wait for the store before no
-	// transaction can begin (R12). Those that have begun go on: what they may still
-	// append is bounded.
-	maxQueued = 64 << 20
 )
 
 // Config says whose log it is and how long it keeps what.
@@ -152,7 +147,7 @@ type Place struct {
 }
 
 // ID returns the transaction's id.
-func (t *Place) ID() participant.TxID { return t.id }
+func (tx *Place) ID() participant.TxID { return tx.id }
 
 // Batch is the records that become durable together; all who appended to it share
 // it.
@@ -162,7 +157,8 @@ type Batch struct {
 	err  error
 }
 
-// Done is closed when it is known what became of the records.
+// Done is closed when it is known what became of the records. To call it says that
+// somebody waits: forced records are then written at once.
 func (b *Batch) Done() <-chan struct{} {
 	b.log.handOver()
 	return b.done

@@ -98,3 +98,22 @@ func (m *marks) find(term participant.Term) (i int, listed bool) {
 		return cmp.Compare(t.Term, term)
 	})
 }
+
+// forget raises a mark. It reports whether that is one of a former term.
+func (m *marks) forget(id participant.TxID, own participant.Term) bool {
+	if id.Term == own {
+		if !m.own.Forgotten(id.UUID) {
+			m.own.Mark = id.UUID
+		}
+		return false
+	}
+	i, listed := m.find(id.Term)
+	if !listed {
+		panic(fmt.Sprintf("wal: transaction %s of an unlisted term in the log", id))
+	}
+	if m.former[i].Forgotten(id.UUID) {
+		return false
+	}
+	m.former[i].Mark = id.UUID
+	return true
+}

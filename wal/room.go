@@ -7,9 +7,14 @@ const (
 	// what will be appended to end the transaction, and both of them again, when
 	// the next Open re-writes what it finds.
 	admission = 4
-	// spare is room for what is not counted: headers, what participants say, and
+	// uncounted is room for what is not counted: headers, what participants say, and
 	// carried transactions while what they replace is still there.
-	spare = 6 << 20
+	uncounted = 6 << 20
+
+	// maxQueued is how many bytes of records may wait for the store before no
+	// transaction can begin (R12). Those that have begun go on: what they may still
+	// append is bounded.
+	maxQueued = 64 << 20
 )
 
 // room is how much may still begin, as the store has it. Guarded by Log.mu.
@@ -60,5 +65,5 @@ func (l *Log) reserve() {
 // outstanding is how many bytes may be appended until all that is live has ended
 // and a next Open has re-written everything beside what is there.
 func (s *segments) outstanding() int64 {
-	return s.bytes + 2*s.live + spare
+	return s.bytes + 2*s.live + uncounted
 }

@@ -126,22 +126,22 @@ func (s *segments) note(tx *Place, completed int64, records []byte) {
 		return
 	}
 	if tx.frames == nil {
-		tx.frames = s.room()
+		tx.frames = s.newFrames()
 	}
 	tx.frames = append(tx.frames, records...)
 	s.live += int64(len(records))
 }
 
-// room returns an empty slice for the frames of a transaction.
-func (s *segments) room() []byte {
+// newFrames returns an empty slice for the frames of a transaction.
+func (s *segments) newFrames() []byte {
 	last := len(s.spare) - 1
 	if last < 0 {
 		return make([]byte, 0, usualFrames)
 	}
-	room := s.spare[last]
+	frames := s.spare[last]
 	s.spare[last] = nil
 	s.spare = s.spare[:last]
-	return room
+	return frames
 }
 
 // moveIn makes the segment being made the home of tx.
@@ -275,25 +275,6 @@ func (s *segments) carry(tx *Place) error {
 func (s *segments) forget(id participant.TxID) {
 	s.forgotten = append(s.forgotten, id)
 	s.catalogueDue = s.marks.forget(id, s.marks.own.Term) || s.catalogueDue
-}
-
-// forget raises a mark. It reports whether that is one of a former term.
-func (m *marks) forget(id participant.TxID, own participant.Term) bool {
-	if id.Term == own {
-		if !m.own.Forgotten(id.UUID) {
-			m.own.Mark = id.UUID
-		}
-		return false
-	}
-	i, listed := m.find(id.Term)
-	if !listed {
-		panic(fmt.Sprintf("wal: transaction %s of an unlisted term in the log", id))
-	}
-	if m.former[i].Forgotten(id.UUID) {
-		return false
-	}
-	m.former[i].Mark = id.UUID
-	return true
 }
 
 // seal returns the arguments of the append: the segment being made and those it

@@ -63,7 +63,7 @@ var (
 	}
 	coreModules = []string{
 		"github.com/google/uuid",
-		"github.com/vmihailenco/msgpack/v5", "github.com/vmihailenco/tagparser/v2", // tagparser is msgpack's
+		"github.com/vmihailenco/msgpack/v5",
 		"go.etcd.io/bbolt", "golang.org/x/sys", // sys is bbolt's
 		"go.uber.org/zap", "go.uber.org/multierr", // multierr is zap's
 	}

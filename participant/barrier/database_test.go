@@ -20,6 +20,7 @@ import (
 	_ "modernc.org/sqlite"
 
 	"github.com/assent-tm/assent/participant/barrier"
+	"github.com/assent-tm/assent/participant/participanttest"
 	"github.com/assent-tm/assent/participant/participanttest/capability"
 	"github.com/assent-tm/assent/participant/participanttest/servers"
 )
@@ -52,7 +53,10 @@ var (
 	}
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(withServers{m}) }
+func TestMain(m *testing.M) {
+	participanttest.Main(subject)
+	goleak.VerifyTestMain(withServers{m})
+}
 
 // withServers closes the servers before goroutines are counted.
 type withServers struct{ m *testing.M }

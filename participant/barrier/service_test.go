@@ -98,13 +98,20 @@ func (k *kind) reserve(ctx context.Context, tx *sql.Tx, b participant.Branch) er
 	return nil
 }
 
-func (s *service) effects(b participant.Branch) (e effects) {
+func (s *service) effects(b participant.Branch) effects {
 	s.t.Helper()
-	err := s.db.QueryRow(s.on.sql(`SELECT reserved, confirmed, cancelled FROM effect WHERE id = ?`), string(b.XID())).Scan(&e.reserved, &e.confirmed, &e.cancelled)
-	if !errors.Is(err, sql.ErrNoRows) {
-		require.NoError(s.t, err)
-	}
+	e, err := s.on.effects(s.t.Context(), s.db, b)
+	require.NoError(s.t, err)
 	return e
+}
+
+func (k *kind) effects(ctx context.Context, db *sql.DB, b participant.Branch) (e effects, err error) {
+	query := k.sql(`SELECT reserved, confirmed, cancelled FROM effect WHERE id = ?`)
+	err = db.QueryRowContext(ctx, query, string(b.XID())).Scan(&e.reserved, &e.confirmed, &e.cancelled)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nothing, nil
+	}
+	return e, err
 }
 
 func (s *service) exec(statement string, args ...any) {

@@ -27,6 +27,7 @@ type altered struct {
 	list      func(context.Context, string) (participant.Listing, error)
 	forget    func(context.Context, []participant.Branch) error
 	check     func(context.Context) error
+	explain   func(context.Context) ([]participant.Explanation, error)
 }
 
 func (a *altered) Name() string { return a.name }
@@ -78,6 +79,10 @@ func (a *altered) Forget(ctx context.Context, branches []participant.Branch) err
 }
 func (a *altered) Check(ctx context.Context) error { return a.check(ctx) }
 
+func (a *altered) Explain(ctx context.Context) ([]participant.Explanation, error) {
+	return a.explain(ctx)
+}
+
 // breakage puts a defect into every instance that a subject makes.
 type breakage func(s *Subject, store *Store) func(*altered)
 
@@ -94,7 +99,7 @@ func (alter breakage) subject() Subject {
 		m := store.Participant("bank_a")
 		a := &altered{
 			Memory: m, name: m.name, prepare: m.Prepare, commit: m.Commit, rollback: m.Rollback,
-			onePhase: m.CommitOnePhase, list: m.List, forget: m.Forget, check: m.Check,
+			onePhase: m.CommitOnePhase, list: m.List, forget: m.Forget, check: m.Check, explain: m.Explain,
 		}
 		instance(a)
 		return a, nil

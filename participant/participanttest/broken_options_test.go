@@ -255,6 +255,42 @@ var brokenOptions = []broken{
 			return fmt.Errorf("%w: max_prepared_transactions is 0", participant.ErrConfig)
 		}
 	})},
+	{"explains one domain alone", []string{"explain"}, each(func(a *altered) {
+		a.explain = func(ctx context.Context) ([]participant.Explanation, error) {
+			return a.explainWhere(ctx, func(e *participant.Explanation) bool { return e.Branch.Domain == defaultDomain })
+		}
+	})},
+	{"explains what is finished", []string{"explain"}, each(func(a *altered) {
+		a.explain = func(ctx context.Context) ([]participant.Explanation, error) {
+			shown, err := a.Memory.Explain(ctx)
+			for _, e := range a.Entries() {
+				if e.State == StateCommitted {
+					shown = append(shown, participant.Explanation{Name: "done", Branch: e.Branch, Commit: "commit", Rollback: "roll back"})
+				}
+			}
+			return shown, err
+		}
+	})},
+	{"explains without a name", []string{"explain"}, each(func(a *altered) {
+		a.explain = func(ctx context.Context) ([]participant.Explanation, error) {
+			return a.explainWhere(ctx, func(e *participant.Explanation) bool { e.Name = ""; return true })
+		}
+	})},
+	{"explains one way for both", []string{"explain"}, each(func(a *altered) {
+		a.explain = func(ctx context.Context) ([]participant.Explanation, error) {
+			return a.explainWhere(ctx, func(e *participant.Explanation) bool { e.Commit = e.Rollback; return true })
+		}
+	})},
+}
+
+func (a *altered) explainWhere(ctx context.Context, change func(*participant.Explanation) bool) (kept []participant.Explanation, err error) {
+	shown, err := a.Memory.Explain(ctx)
+	for _, e := range shown {
+		if change(&e) {
+			kept = append(kept, e)
+		}
+	}
+	return kept, err
 }
 
 func (a *altered) listWhere(ctx context.Context, domain string, match func(Entry) bool) (participant.Listing, error) {

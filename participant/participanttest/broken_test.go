@@ -33,7 +33,7 @@ var brokenObligations = []broken{
 		"commit-shows", "deadline-passed", "longest-id", "prepare-twice", "commit-twice", "prepare-after-commit",
 		"rollback-after-commit", "commit-from-fresh", "duplicates-overlap",
 		"branches-overlap", "stale-epoch", "prepare-cut-off", "commit-cut-off", "list-prepared", "forget",
-		"commit-after-forget",
+		"commit-after-forget", "explain",
 	}, each(func(a *altered) {
 		a.commit = func(ctx context.Context, b participant.Branch) error {
 			if a.State(b) == StatePrepared && ctx.Err() == nil {

@@ -277,6 +277,21 @@ func (m *Memory) Forget(ctx context.Context, branches []participant.Branch) erro
 // Check returns nil: there is nothing to configure.
 func (m *Memory) Check(ctx context.Context) error { return ctx.Err() }
 
+// Explain returns the prepared branches of every domain.
+func (m *Memory) Explain(ctx context.Context) ([]participant.Explanation, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("participant %q: explain: %w", m.name, err)
+	}
+	var prepared []participant.Explanation
+	for _, e := range m.Entries() {
+		if e.State == StatePrepared {
+			xid := string(e.Branch.XID())
+			prepared = append(prepared, participant.Explanation{Name: xid, Branch: e.Branch, Commit: "commit " + xid, Rollback: "roll back " + xid})
+		}
+	}
+	return prepared, nil
+}
+
 // change runs step as one atomic change of the store, as a local transaction
 // would, after what every call has to do first.
 func (m *Memory) change(ctx context.Context, doing string, b participant.Branch, step func(*ledger, State) error) error {

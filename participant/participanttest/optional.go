@@ -141,6 +141,20 @@ var optionalCases = []Case{
 				s.fail("check: %w", err)
 			}
 		}),
+
+	scripted("explain", "Explain returns what is prepared, in any domain, and how it is finished by hand either way.",
+		func(s *script) {
+			p := s.instance()
+			s.needs(p.Explainer != nil, "Explainer")
+			first, committed, rolledBack := s.prepared(p), s.prepared(p), s.prepared(p)
+			other := s.begin(p, s.branchOf(s.domain+"-b"))
+			s.prepare(p, other)
+			s.commit(p, committed)
+			s.rollback(p, rolledBack)
+			for _, q := range []*participant.Registered{p, s.instance()} {
+				s.explained(q, first, other)
+			}
+		}),
 }
 
 // listed ends the script unless p lists exactly these branches of the run's term
@@ -170,6 +184,37 @@ func (s *script) listed(p *participant.Registered, domain string, want ...partic
 	slices.Sort(wanted)
 	if !slices.Equal(got, wanted) {
 		s.fail("list domain %q: it holds %q of this run, want %q", domain, got, wanted)
+	}
+}
+
+// explained ends the script unless p explains exactly these branches of the run's
+// term.
+func (s *script) explained(p *participant.Registered, want ...participant.Branch) {
+	if s.ended() {
+		return
+	}
+	shown, err := p.Explainer.Explain(s.ctx)
+	if err != nil {
+		s.fail("explain: %w", err)
+		return
+	}
+	var got, wanted []participant.XID
+	for _, e := range shown {
+		if e.Branch.Tx.Term != s.term {
+			continue
+		}
+		got = append(got, e.Branch.XID())
+		if e.Name == "" || e.Commit == "" || e.Rollback == "" || e.Commit == e.Rollback {
+			s.fail("explain %s: want its name and how it is finished either way, got %+v", e.Branch.XID(), e)
+		}
+	}
+	for _, b := range want {
+		wanted = append(wanted, b.XID())
+	}
+	slices.Sort(got)
+	slices.Sort(wanted)
+	if !slices.Equal(got, wanted) {
+		s.fail("explain: it shows %q of this run, want %q", got, wanted)
 	}
 }
 

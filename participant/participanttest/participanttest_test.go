@@ -77,7 +77,7 @@ func TestOptionalCasesAreNotApplicableToABareParticipant(t *testing.T) {
 	}
 	require.ElementsMatch(t, []string{
 		"refused", "processes-overlap", "stale-epoch", "list-prepared", "list-highest",
-		"one-phase", "one-phase-after-rollback", "one-phase-refused", "forget", "commit-after-forget", "check",
+		"one-phase", "one-phase-after-rollback", "one-phase-refused", "forget", "commit-after-forget", "check", "explain",
 		"begun-after-restart", "prepare-during-restart", "commit-after-restart", "rollback-after-restart",
 		"finish-during-restart", "repeat-after-restart", "one-phase-during-restart",
 		"begun-after-kill", "prepare-during-kill", "commit-after-kill", "rollback-after-kill",

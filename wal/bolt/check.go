@@ -94,16 +94,17 @@ func (im *image) inspect() (summary, error) {
 		sparse: im.size > sparseSize && im.used*im.pageSize < im.size/4,
 		proven: meta.proof != nil,
 
-		snapshot: im.snapshot,
+		snapshot: meta.snapshot,
 	}, nil
 }
 
 // metaValues is what bucket meta says.
 type metaValues struct {
-	closed  bool
-	highest counters
-	proof   *proof // nil if the file has none
-	found   prover // of what was read so far
+	closed   bool
+	snapshot bool
+	highest  counters
+	proof    *proof // nil if the file has none
+	found    prover // of what was read so far
 }
 
 func (im *image) inspectMeta(bucket item) (metaValues, error) {
@@ -149,7 +150,7 @@ func (im *image) inspectMeta(bucket item) (metaValues, error) {
 	if _, err := unseal(createdKey, values[string(createdKey)]); err != nil {
 		return metaValues{}, fmt.Errorf("identity: %w", err)
 	}
-	if im.snapshot, err = marked(values, snapshotKey); err != nil {
+	if m.snapshot, err = marked(values, snapshotKey); err != nil {
 		return metaValues{}, err
 	}
 	if m.closed, err = marked(values, closedKey); err != nil {

@@ -175,7 +175,11 @@ func openRegular(path string) (*os.File, int64, error) {
 		return nil, 0, fmt.Errorf("open log: %w", err)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, 0, fmt.Errorf("%w: %s is no regular file but %s", wal.ErrForeign, path, info.Mode().Type())
+		what := "a directory"
+		if !info.IsDir() {
+			what = fmt.Sprintf("no regular file, but of type %s", info.Mode().Type())
+		}
+		return nil, 0, fmt.Errorf("%w: %s is %s; name the log's file", wal.ErrForeign, path, what)
 	}
 	f, err := os.Open(path)
 	if err != nil {

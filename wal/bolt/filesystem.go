@@ -33,10 +33,3 @@ func (fs fileSystem) judge(path string, opts *Options) error {
 	}
 	return nil
 }
-
-func (o *Options) logger() *zap.Logger {
-	if o.Logger == nil {
-		return zap.NewNop()
-	}
-	return o.Logger
-}

@@ -44,10 +44,9 @@ type image struct {
 	file     io.ReaderAt
 	size     int64
 	pageSize int64
-	meta     meta // of the commit to read
-	seen     []bool
-	used     int64 // pages reached from the root
-	snapshot bool  // it has the mark of a snapshot, known once it is inspected
+	meta     meta   // of the commit to read
+	seen     []bool // by page: reached from the root
+	used     int64  // how many were reached
 
 	checkProof proofCheck
 	// misled says that a branch page names another key than its child begins with.

@@ -80,7 +80,7 @@ func rewritePages(f pages, size int64) error {
 	if err != nil {
 		return explain(f.Name(), err)
 	}
-	checked.pageSize, im.checkProof = im.pageSize, checkProof
+	checked.pageSize = im.pageSize
 	s, err := im.inspect()
 	if err != nil {
 		return explain(f.Name(), err)

@@ -87,12 +87,12 @@ func openReader(path string) (*Reader, error) {
 		err = r.load(size)
 	}
 	if err != nil {
-		if changed := r.Unchanged(); errors.Is(changed, wal.ErrLocked) {
+		if changed := r.unchanged(); errors.Is(changed, wal.ErrLocked) {
 			err = changed // what looks like damage is a write under way
 		}
 		return nil, errors.Join(err, f.Close())
 	}
-	if err := r.Unchanged(); err != nil {
+	if err := r.unchanged(); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return r, nil
@@ -207,7 +207,7 @@ func (r *Reader) Scan(ctx context.Context, term participant.Term, fn func(seq ui
 		}
 		return fn(chunks.key.seq, segment)
 	})
-	if changed := r.Unchanged(); changed != nil {
+	if changed := r.unchanged(); changed != nil {
 		return fmt.Errorf("%s: %w", what, changed)
 	}
 	if err != nil {
@@ -216,10 +216,10 @@ func (r *Reader) Scan(ctx context.Context, term participant.Term, fn func(seq ui
 	return nil
 }
 
-// Unchanged returns nil if the file is still as OpenReader found it; else an error
+// unchanged returns nil if the file is still as OpenReader found it; else an error
 // that Is wal.ErrLocked. bbolt never overwrites a page of the last commit, and
 // writes a meta page last: while those stay, so does what they lead to.
-func (r *Reader) Unchanged() error {
+func (r *Reader) unchanged() error {
 	now, err := fingerprint(r.file)
 	if err != nil {
 		return fmt.Errorf("read log %s: %w", r.path, err)

@@ -65,7 +65,7 @@ func TestReaderReadsAndChangesNothing(t *testing.T) {
 	require.Equal(t, int64(len(before[path])), info.Size)
 	require.Greater(t, info.UsedPages, int64(4))
 	require.LessOrEqual(t, info.UsedPages, info.Pages)
-	require.NoError(t, r.Unchanged())
+	require.NoError(t, r.unchanged())
 	require.Equal(t, before, folder(t, path))
 
 	s := open(t, path)
@@ -87,8 +87,8 @@ func TestReaderNoticesTheWriter(t *testing.T) {
 	r := openedReader(t, path)
 	require.Equal(t, []uint64{1}, r.numbers(t, 0))
 	appendTo(t, stream, 2)
-	require.ErrorIs(t, r.Unchanged(), wal.ErrLocked)
-	require.ErrorContains(t, r.Unchanged(), "Store.Snapshot")
+	require.ErrorIs(t, r.unchanged(), wal.ErrLocked)
+	require.ErrorContains(t, r.unchanged(), "Store.Snapshot")
 	require.ErrorIs(t, r.Scan(t.Context(), stream.Term(), func(uint64, []byte) error { return nil }), wal.ErrLocked)
 	require.ErrorIs(t, r.Snapshot(path+".snapshot"), wal.ErrLocked)
 	require.NoFileExists(t, path+".snapshot")
@@ -142,7 +142,7 @@ func TestReaderBesideABusyWriter(t *testing.T) {
 	}
 	close(stop)
 	writer.Wait()
-	require.NoError(t, openedReader(t, path).Unchanged())
+	require.NoError(t, openedReader(t, path).unchanged())
 }
 
 func TestReaderRefusesWhatOpenRefuses(t *testing.T) {

@@ -62,8 +62,8 @@ func Restore(ctx context.Context, snapshot, path string, opts RestoreOptions) (R
 	if err != nil {
 		return Restored{}, err
 	}
-	job := restoring{reader: r, path: path, domain: contents.Domain, opts: opts}
-	replaced, err := job.run(ctx)
+	restored := restoring{reader: r, path: path, domain: contents.Domain, opts: opts}
+	replaced, err := restored.run(ctx)
 	if err = errors.Join(err, lock.Close()); err != nil {
 		return Restored{}, fmt.Errorf("restore %s to %s: %w", snapshot, path, err)
 	}
@@ -79,49 +79,50 @@ type restoring struct {
 	epoch  uint64 // the last one of the log that is replaced, if that can be read
 }
 
-func (j *restoring) run(ctx context.Context) (replaced string, err error) {
-	former, err := os.Lstat(j.path)
+func (r *restoring) run(ctx context.Context) (replaced string, err error) {
+	former, err := os.Lstat(r.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return "", err
-	case !j.opts.Replace:
+	case !r.opts.Replace:
 		return "", fmt.Errorf("%w: give another name, or ask for it to be replaced (--force): it is renamed then, not removed", fs.ErrExist)
 	default:
-		if in, err := j.reader.file.Stat(); err == nil && os.SameFile(in, former) {
+		if in, err := r.reader.file.Stat(); err == nil && os.SameFile(in, former) {
 			return "", errors.New("it can't be restored from itself")
 		}
-		claim, err := claimFile(j.path)
+		claim, err := claimFile(r.path)
 		if err != nil {
 			return "", err
 		}
-		defer func() { _ = claim.Close() }()          // only read
-		if r, err := OpenReader(j.path); err == nil { // it may be damaged: that is why it is replaced
-			j.epoch = r.Info().Epoch
-			_ = r.Close() // only read
+		defer func() { _ = claim.Close() }() // only read
+		// It may be damaged: that is why it is replaced.
+		if lost, err := OpenReader(r.path); err == nil {
+			r.epoch = lost.Info().Epoch
+			_ = lost.Close() // only read
 		}
 	}
-	dir, err := workDir(j.path)
+	dir, err := workDir(r.path)
 	if err != nil {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	temp := filepath.Join(dir, filepath.Base(j.path))
-	if err := j.write(ctx, temp); err != nil {
+	temp := filepath.Join(dir, filepath.Base(r.path))
+	if err := r.write(ctx, temp); err != nil {
 		return "", err
 	}
 	if former != nil {
-		if err := keepAccess(temp, j.path); err != nil {
+		if err := keepAccess(temp, r.path); err != nil {
 			return "", err
 		}
-		if replaced, err = setAside(j.path); err != nil {
+		if replaced, err = setAside(r.path); err != nil {
 			return "", err
 		}
 	}
-	if err := os.Rename(temp, j.path); err != nil {
+	if err := os.Rename(temp, r.path); err != nil {
 		return "", err
 	}
-	return replaced, syncDir(j.path)
+	return replaced, syncDir(r.path)
 }
 
 // workDir makes a directory beside the log at path, and removes what crashes left of
@@ -145,19 +146,19 @@ func workDir(path string) (string, error) {
 }
 
 // write makes the log that is to be put in place.
-func (j *restoring) write(ctx context.Context, temp string) error {
+func (r *restoring) write(ctx context.Context, temp string) error {
 	err := replace(temp, func(db *bbolt.DB) error {
-		if err := copyImage(db, j.reader.fresh()); err != nil {
+		if err := copyImage(db, r.reader.fresh()); err != nil {
 			return err
 		}
 		return transact(db, func(tx *bbolt.Tx) error {
-			return errors.Join(leap(tx, j.epoch, time.Now()), tx.Bucket(metaBucket).Delete(snapshotKey))
+			return errors.Join(leap(tx, r.epoch, time.Now()), tx.Bucket(metaBucket).Delete(snapshotKey))
 		})
 	})
-	if err = errors.Join(err, j.reader.Unchanged()); err != nil {
+	if err = errors.Join(err, r.reader.unchanged()); err != nil {
 		return err
 	}
-	if err := j.quarantine(ctx, temp); err != nil {
+	if err := r.quarantine(ctx, temp); err != nil {
 		return err
 	}
 	_, err = check(temp)
@@ -188,17 +189,17 @@ func leap(tx *bbolt.Tx, replaced uint64, now time.Time) error {
 
 // quarantine writes the word into the log itself: so it holds whatever opens the
 // log, and through crashes (R10).
-func (j *restoring) quarantine(ctx context.Context, temp string) error {
-	store, err := Open(temp, &Options{MapSize: int(max(1<<20, 2*min(j.reader.info.Size, 1<<29)))})
+func (r *restoring) quarantine(ctx context.Context, temp string) error {
+	store, err := Open(temp, &Options{MapSize: int(max(1<<20, 2*min(r.reader.info.Size, 1<<29)))})
 	if err != nil {
 		return err
 	}
 	log, _, err := wal.Open(ctx, store, wal.Config{
-		Domain: j.domain, Owner: j.opts.Owner,
+		Domain: r.domain, Owner: r.opts.Owner,
 		Retention: math.MaxInt64, RetainBytes: math.MaxInt64, // nothing is forgotten
 	})
 	if err == nil {
-		err = errors.Join(log.Quarantine(ctx, j.opts.Reason), log.Close(ctx))
+		err = errors.Join(log.Quarantine(ctx, r.opts.Reason), log.Close(ctx))
 	}
 	return errors.Join(err, store.Close())
 }

@@ -1,9 +1,6 @@
 package bolt
 
 import (
-	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -17,10 +14,6 @@ import (
 	"github.com/assent-tm/assent/participant"
 	"github.com/assent-tm/assent/wal"
 )
-
-// ErrTermsExhausted says that the log was opened 2^24-1 times and can't be opened
-// again. Begin a new one when nothing is in doubt any more.
-var ErrTermsExhausted = errors.New("log has no term numbers left")
 
 // Options are settings of a log. The zero value is the default.
 type Options struct {
@@ -41,6 +34,13 @@ type Options struct {
 	// Logger gets warnings about where the log lies and what it lacks; nil for
 	// silence.
 	Logger *zap.Logger
+}
+
+func (o *Options) logger() *zap.Logger {
+	if o.Logger == nil {
+		return zap.NewNop()
+	}
+	return o.Logger
 }
 
 // Store is a [wal.Store] in one bbolt file. Safe for concurrent use.
@@ -72,12 +72,6 @@ type Store struct {
 }
 
 type failure struct{ error }
-
-// claim is a takeover that is durable, of a term that was not asked for yet.
-type claim struct {
-	owner string
-	epoch uint64
-}
 
 // Open opens the log at path, and begins one if there is none; a nil opts means
 // the defaults. When it returns, what the log holds is on disk, and no other
@@ -234,147 +228,6 @@ func (s *Store) fail(what string, err error) error {
 	return err
 }
 
-// Open is a [wal.Store]'s. An error may also be [ErrTermsExhausted].
-func (s *Store) Open(ctx context.Context, owner string) (wal.Stream, error) {
-	if err := errors.Join(ctx.Err(), checkOwner(owner)); err != nil {
-		return nil, fmt.Errorf("open a term: %w", err)
-	}
-	s.terms.Lock()
-	defer s.terms.Unlock()
-	var random [4]byte
-	_, _ = rand.Read(random[:]) // never fails
-	opened := stream{store: s}
-	err := s.update("open a term", func(tx *bbolt.Tx) error {
-		c, err := readCounters(tx)
-		if err != nil {
-			return err
-		}
-		c.terms++
-		c.epoch++
-		if !(participant.Term(c.terms) << 32).Valid() {
-			return refusal{ErrTermsExhausted}
-		}
-		opened.term = participant.NewTerm(c.terms, binary.BigEndian.Uint32(random[:]))
-		opened.epoch = c.epoch
-		if err := tx.Bucket(metaBucket).Put(countersKey, c.value()); err != nil {
-			return err
-		}
-		return putEntry(tx, opened.term, entry{epoch: c.epoch, low: 1, owner: owner})
-	})
-	if err != nil {
-		return nil, err
-	}
-	s.live[opened.term] = owner
-	return &opened, nil
-}
-
-// Orphans is a [wal.Store]'s. No other process can be at work on the log, so every
-// term that was not opened or taken over by this store is an orphan, and later is
-// nil.
-func (s *Store) Orphans(ctx context.Context) (now []participant.Term, later <-chan participant.Term, err error) {
-	if err := ctx.Err(); err != nil {
-		return nil, nil, fmt.Errorf("list orphans: %w", err)
-	}
-	s.terms.Lock()
-	defer s.terms.Unlock()
-	err = s.view("list orphans", func(tx *bbolt.Tx) error {
-		now, err = s.orphans(tx)
-		return err
-	})
-	return now, nil, err
-}
-
-// orphans needs s.terms.
-func (s *Store) orphans(tx *bbolt.Tx) (found []participant.Term, err error) {
-	err = tx.Bucket(termsBucket).ForEach(func(key, _ []byte) error {
-		term, err := parseTermKey(key)
-		if err != nil {
-			return fmt.Errorf("%w: %w", wal.ErrDamaged, err)
-		}
-		if _, alive := s.live[term]; !alive {
-			found = append(found, term)
-		}
-		return nil
-	})
-	return found, err
-}
-
-// TakeOver is a [wal.Store]'s. It makes the takeover of all orphans durable at
-// once, so that those of the others cost nothing.
-func (s *Store) TakeOver(ctx context.Context, term participant.Term, owner string) (wal.Stream, error) {
-	what := fmt.Sprintf("take over term %s", term)
-	if err := errors.Join(ctx.Err(), checkOwner(owner)); err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	s.terms.Lock()
-	defer s.terms.Unlock()
-	if owned, alive := s.live[term]; alive {
-		return nil, fmt.Errorf("%s from %s: %w", what, owned, wal.ErrOwned)
-	}
-	if c, ok := s.claimed[term]; !ok || c.owner != owner {
-		var claims map[participant.Term]claim
-		err := s.update(what, func(tx *bbolt.Tx) (err error) {
-			claims, err = s.claimOrphans(tx, term, owner)
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-		s.claimed = claims
-	}
-	taken := &stream{store: s, term: term, epoch: s.claimed[term].epoch}
-	delete(s.claimed, term)
-	s.live[term] = owner
-	return taken, nil
-}
-
-// claimOrphans raises the epoch of every orphan: from then on the former owner's
-// appends are refused (R9). It needs s.terms.
-func (s *Store) claimOrphans(tx *bbolt.Tx, term participant.Term, owner string) (map[participant.Term]claim, error) {
-	if tx.Bucket(termsBucket).Get(termKey(term)) == nil {
-		return nil, refusal{wal.ErrNoTerm}
-	}
-	c, err := readCounters(tx)
-	if err != nil {
-		return nil, err
-	}
-	orphans, err := s.orphans(tx)
-	if err != nil {
-		return nil, err
-	}
-	c.epoch++
-	claims := map[participant.Term]claim{}
-	for _, orphan := range orphans {
-		e, err := readEntry(tx, orphan)
-		if err != nil {
-			return nil, err
-		}
-		e.epoch, e.owner = c.epoch, owner
-		if err := putEntry(tx, orphan, e); err != nil {
-			return nil, err
-		}
-		claims[orphan] = claim{owner: owner, epoch: c.epoch}
-	}
-	return claims, tx.Bucket(metaBucket).Put(countersKey, c.value())
-}
-
-// Owner is a [wal.Store]'s.
-func (s *Store) Owner(ctx context.Context, term participant.Term) (owner string, known bool, err error) {
-	if err := ctx.Err(); err != nil {
-		return "", false, fmt.Errorf("owner of term %s: %w", term, err)
-	}
-	s.terms.Lock()
-	defer s.terms.Unlock()
-	err = s.view("owner of a term", func(tx *bbolt.Tx) error {
-		known = tx.Bucket(termsBucket).Get(termKey(term)) != nil
-		return nil
-	})
-	if err != nil || !known {
-		return "", false, err
-	}
-	return s.live[term], true, nil
-}
-
 // Close is a [wal.Store]'s. It waits for calls at work. A log that was closed
 // without an error is opened again without being copied. A second Close does
 // nothing.
@@ -399,34 +252,4 @@ func (s *Store) closeDatabase() error {
 	}
 	err := markClosed(s.db.DB)
 	return errors.Join(err, s.db.close(err))
-}
-
-func checkOwner(owner string) error {
-	if len(owner) > maxOwner {
-		return fmt.Errorf("owner's name has %d bytes, %d are allowed", len(owner), maxOwner)
-	}
-	return nil
-}
-
-func readCounters(tx *bbolt.Tx) (counters, error) {
-	return parseCounters(tx.Bucket(metaBucket).Get(countersKey))
-}
-
-// readEntry fails with wal.ErrNoTerm if there is none.
-func readEntry(tx *bbolt.Tx, term participant.Term) (entry, error) {
-	key := termKey(term)
-	value := tx.Bucket(termsBucket).Get(key)
-	if value == nil {
-		return entry{}, wal.ErrNoTerm
-	}
-	e, err := parseEntry(key, value)
-	if err != nil {
-		return entry{}, fmt.Errorf("%w: %w", wal.ErrDamaged, err)
-	}
-	return e, nil
-}
-
-func putEntry(tx *bbolt.Tx, term participant.Term, e entry) error {
-	key := termKey(term)
-	return tx.Bucket(termsBucket).Put(key, e.value(key))
 }
