@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -122,6 +123,12 @@ func (a *altered) drop(b participant.Branch) {
 // bubble, and shorter than it takes for a call to be cut off.
 const moment = onItsWay / 10
 
+// aWhile is different for calls that overlap, so that one that ends finds others
+// under way.
+func aWhile() time.Duration { return moment * time.Duration(1+calls.Add(1)%rounds) }
+
+var calls atomic.Int64
+
 const hangTime = time.Hour
 
 // hang is what a call does that ignores its context: it comes back, far too late.
@@ -143,7 +150,11 @@ func TestEveryBrokenParticipantIsFoundOut(t *testing.T) {
 	found := map[string]bool{}
 	for _, broken := range slices.Concat(brokenObligations, brokenOptions, brokenByRestart) {
 		t.Run(strings.ReplaceAll(broken.defect, " ", "-"), func(t *testing.T) {
-			require.Equal(t, broken.fails, failures(t, broken.alter))
+			failed := failures(t, broken.alter)
+			// Where chance decides what a crash strikes, it also decides what is found.
+			require.Equal(t, broken.fails, slices.DeleteFunc(failed, func(name string) bool {
+				return strings.Contains(name, "-during-") && !slices.Contains(broken.fails, name)
+			}))
 		})
 		for _, name := range broken.fails {
 			found[name] = true

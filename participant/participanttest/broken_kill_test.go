@@ -13,7 +13,7 @@ import (
 )
 
 // slow is what something takes that is to be struck while it is under way.
-const slow = 250 * time.Millisecond
+const slow = 50 * time.Millisecond
 
 // brokenByKill keep the contract as long as no process of theirs is killed and no
 // two are at it. Each is found by one case at least.

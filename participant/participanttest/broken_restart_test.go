@@ -22,7 +22,7 @@ var brokenByRestart = []broken{
 		s.Restart = func(context.Context) error { work.Clear(); return nil }
 		return func(a *altered) {
 			a.prepare = func(ctx context.Context, b participant.Branch) (participant.Vote, error) {
-				time.Sleep(moment)
+				time.Sleep(aWhile())
 				if _, kept := work.Load(b.Tx); !kept && a.State(b) == StateUnknown && string(b.Data) == "work" {
 					return participant.VoteReadOnly, nil
 				}
@@ -42,7 +42,7 @@ var brokenByRestart = []broken{
 		return func(a *altered) {
 			a.prepare = func(ctx context.Context, b participant.Branch) (participant.Vote, error) {
 				vote, err := a.Memory.Prepare(ctx, b)
-				time.Sleep(moment)
+				time.Sleep(aWhile())
 				written.Store(b.XID(), true)
 				return vote, err
 			}
@@ -58,11 +58,11 @@ var brokenByRestart = []broken{
 		return func(a *altered) {
 			a.prepare = func(ctx context.Context, b participant.Branch) (participant.Vote, error) {
 				vote, err := a.Memory.Prepare(ctx, b)
-				time.Sleep(moment)
+				time.Sleep(aWhile())
 				return vote, err
 			}
 			a.commit = func(ctx context.Context, b participant.Branch) error {
-				time.Sleep(moment)
+				time.Sleep(aWhile())
 				return a.Memory.Commit(ctx, b)
 			}
 		}
@@ -81,11 +81,11 @@ var brokenByRestart = []broken{
 		}
 		return func(a *altered) {
 			a.commit = func(ctx context.Context, b participant.Branch) error {
-				time.Sleep(moment)
+				time.Sleep(aWhile())
 				return a.Memory.Commit(ctx, b)
 			}
 			a.onePhase = func(ctx context.Context, b participant.Branch) error {
-				time.Sleep(moment)
+				time.Sleep(aWhile())
 				return a.Memory.CommitOnePhase(ctx, b)
 			}
 		}
@@ -96,7 +96,7 @@ var brokenByRestart = []broken{
 		return func(a *altered) {
 			a.commit = func(ctx context.Context, b participant.Branch) error {
 				before, err := restarts.Load(), a.Memory.Commit(ctx, b)
-				time.Sleep(moment)
+				time.Sleep(aWhile())
 				if err == nil && restarts.Load() > before {
 					a.edit(func(l *ledger) { l.apply(b) })
 				}
@@ -110,7 +110,7 @@ var brokenByRestart = []broken{
 		return func(a *altered) {
 			a.onePhase = func(ctx context.Context, b participant.Branch) error {
 				before, err := restarts.Load(), a.Memory.CommitOnePhase(ctx, b)
-				time.Sleep(moment)
+				time.Sleep(aWhile())
 				if err == nil && restarts.Load() > before {
 					a.drop(b)
 					return errors.New("connection lost")

@@ -108,17 +108,23 @@ func (s *script) begunAfter(c crash) {
 
 func (s *script) prepareDuring(c crash) {
 	v := c.victim(s)
-	branches := s.begunAll(v.Registered)
-	usual := s.timed(func() { s.all(rounds, func(i int) { s.prepare(v.Registered, branches[i]) }) })
-	s.all(rounds, func(i int) { s.rollback(v.Registered, branches[i]) })
+	usual := s.timed(func() {
+		s.all(rounds, func(int) { s.rollback(v.Registered, s.prepared(v.Registered)) })
+	})
 	for range strikes {
-		branches, votes := s.begunAll(v.Registered), make([]participant.Vote, rounds)
-		s.struck(v, usual, func(i int) { votes[i] = s.tryPrepare(v.Registered, branches[i]) })
+		branches, votes := make([]participant.Branch, rounds), make([]participant.Vote, rounds)
+		s.struck(v, usual, func(i int) {
+			if branches[i] = s.tryBegin(v.Registered); enlisted(branches[i]) {
+				votes[i] = s.tryPrepare(v.Registered, branches[i])
+			}
+		})
 		p, fresh := v.successor(), s.instance()
 		for i, b := range branches {
-			committed := votes[i] == participant.VotePrepared && commits(i)
-			s.finish([]*participant.Registered{p, fresh}[i/2%2], b, committed)
-			s.settled(fresh, b, committed)
+			if enlisted(b) {
+				committed := votes[i] == participant.VotePrepared && commits(i)
+				s.finish([]*participant.Registered{p, fresh}[i/2%2], b, committed)
+				s.settled(fresh, b, committed)
+			}
 		}
 		s.nonePrepared(fresh)
 		v = c.victim(s)
@@ -182,42 +188,58 @@ func (s *script) repeatAfter(c crash) {
 func (s *script) onePhaseDuring(c crash) {
 	v := c.victim(s)
 	s.needs(v.OnePhaser != nil, "OnePhaser")
-	branches := s.begunAll(v.Registered)
-	usual := s.timed(func() { s.all(rounds, func(i int) { s.commitOnePhase(v.Registered, branches[i]) }) })
+	usual := s.timed(func() {
+		s.all(rounds, func(int) { s.commitOnePhase(v.Registered, s.begun(v.Registered)) })
+	})
 	for range strikes {
-		branches, answers := s.begunAll(v.Registered), make([]error, rounds)
+		branches, answers := make([]participant.Branch, rounds), make([]error, rounds)
 		s.struck(v, usual, func(i int) {
-			s.told(branches[i])
-			answers[i] = v.OnePhaser.CommitOnePhase(s.ctx, branches[i])
+			if branches[i] = s.tryBegin(v.Registered); enlisted(branches[i]) {
+				answers[i] = v.OnePhaser.CommitOnePhase(s.ctx, branches[i])
+			}
 		})
 		p, fresh := v.successor(), s.instance()
 		for i, b := range branches {
-			committed := s.outcome(p, b)
-			if answers[i] == nil && !committed || errors.Is(answers[i], participant.ErrRefused) && committed {
-				s.fail("one-phase commit %s: answer %v, then committed is %t", b.XID(), answers[i], committed)
+			if enlisted(b) {
+				s.decidedAlone(p, fresh, b, answers[i])
 			}
-			s.effects(b, committed)
-			if committed {
-				s.commitOnePhase(fresh, b)
-			} else {
-				s.refusesOnePhase(fresh, b)
-			}
-			s.effects(b, committed)
 		}
 		s.nonePrepared(fresh)
 		v = c.victim(s)
 	}
 }
 
-// struck makes a call for each of the branches at once, and strikes at a random
-// moment of the time that this takes as a rule.
+// decidedAlone asks p, as a coordinator does after a crash, what became of a branch
+// whose CommitOnePhase was answered so, and ends the script unless all that follows
+// agrees (R3).
+func (s *script) decidedAlone(p, fresh *participant.Registered, b participant.Branch, answer error) {
+	committed := s.outcome(p, b)
+	if answer == nil && !committed || errors.Is(answer, participant.ErrRefused) && committed {
+		s.fail("one-phase commit %s: answer %v, then committed is %t", b.XID(), answer, committed)
+	}
+	s.effects(b, committed)
+	if committed {
+		s.commitOnePhase(fresh, b)
+	} else {
+		s.refusesOnePhase(fresh, b)
+	}
+	s.effects(b, committed)
+}
+
+// struck makes a call for each of the branches at once, and strikes when a random
+// number of them are answered, before the next answer can be expected.
 func (s *script) struck(v victim, usual time.Duration, call func(i int)) {
+	answered := make(chan struct{}, rounds)
 	s.all(rounds+1, func(i int) {
 		if i < rounds {
 			call(i)
+			answered <- struct{}{}
 			return
 		}
-		moment := time.NewTimer(time.Duration(rand.Int64N(int64(usual) + 1)))
+		for range rand.IntN(rounds) {
+			<-answered
+		}
+		moment := time.NewTimer(rand.N(usual/rounds + 1))
 		defer moment.Stop()
 		select {
 		case <-moment.C:
@@ -227,11 +249,21 @@ func (s *script) struck(v victim, usual time.Duration, call func(i int)) {
 	})
 }
 
-// timed returns how long the step takes.
+// timed returns how long the calls for as many branches as overlap take.
 func (s *script) timed(step func()) time.Duration {
 	begun := time.Now()
 	step()
 	return time.Since(begun)
+}
+
+// tryBegin returns a new branch whose work may fail, also before it is enlisted, so
+// that no coordinator would know of it.
+func (s *script) tryBegin(p *participant.Registered) participant.Branch {
+	b, _ := s.work(p, s.branch(), s.begins(p))
+	if !enlisted(b) {
+		s.finished(b)
+	}
+	return b
 }
 
 // tryPrepare sends a Prepare that may fail, but not with a vote that is wrong.
@@ -261,8 +293,7 @@ func (s *script) tryFinish(p *participant.Registered, b participant.Branch, comm
 	return rolledBack(err)
 }
 
-// outcome asks by a Rollback, as a coordinator does after a crash, what became of a
-// branch that was to decide by itself (R3).
+// outcome asks by a Rollback what became of a branch that was to decide by itself.
 func (s *script) outcome(p *participant.Registered, b participant.Branch) (committed bool) {
 	if s.ended() {
 		return false
@@ -310,13 +341,6 @@ func (s *script) nonePrepared(p *participant.Registered) {
 	if p.Lister != nil {
 		s.listed(p, s.domain)
 	}
-}
-
-// begunAll returns as many branches as overlap, ready to be prepared at p.
-func (s *script) begunAll(p *participant.Registered) []participant.Branch {
-	branches := make([]participant.Branch, rounds)
-	s.all(rounds, func(i int) { branches[i] = s.begun(p) })
-	return branches
 }
 
 // preparedAll returns as many branches as overlap, prepared at p.

@@ -167,9 +167,7 @@ func (p *process) begin(ctx context.Context, _ participant.Participant, tx parti
 		return fmt.Errorf("enlister is a %T", tx)
 	}
 	a, err := p.ask(ctx, callBegin, e.b)
-	if err == nil {
-		e.b.Data = a.Branch.Data
-	}
+	e.b.Participant, e.b.Data = a.Branch.Participant, a.Branch.Data
 	return err
 }
 

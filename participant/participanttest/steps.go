@@ -55,20 +55,33 @@ func (e *enlister) Enlist(_ context.Context, p participant.Participant, data []b
 	return e.b, nil
 }
 
-// work does with b what the subject's Begin or Refuse does, if anything.
+// work does with b what the subject's Begin or Refuse does, if anything. After an
+// error the branch is enlisted or not.
 func (s *script) work(
 	p *participant.Registered, b participant.Branch,
 	begin func(context.Context, participant.Participant, participant.Enlister) error,
 ) (participant.Branch, error) {
 	s.told(b)
-	tx := &enlister{b: b}
-	tx.b.Participant = p.Name()
-	if begin == nil {
-		return tx.b, nil
+	tx, err := &enlister{b: b}, error(nil)
+	if begin != nil {
+		err = begin(s.ctx, p.Participant, tx)
 	}
-	err := begin(s.ctx, p.Participant, tx)
+	if err == nil {
+		tx.b.Participant = p.Name()
+	}
 	s.told(tx.b)
 	return tx.b, err
+}
+
+// enlisted reports whether a branch has become its participant's.
+func enlisted(b participant.Branch) bool { return b.Participant != "" }
+
+// begins returns the subject's Begin in the process of p.
+func (s *script) begins(p *participant.Registered) func(context.Context, participant.Participant, participant.Enlister) error {
+	if elsewhere, ok := p.Participant.(*process); ok {
+		return elsewhere.begin
+	}
+	return s.subject.Begin
 }
 
 // refusing returns a new branch whose work p has to refuse.
@@ -101,11 +114,7 @@ func (s *script) begin(p *participant.Registered, b participant.Branch) particip
 	if s.ended() {
 		return b
 	}
-	begin := s.subject.Begin
-	if elsewhere, ok := p.Participant.(*process); ok {
-		begin = elsewhere.begin
-	}
-	b, err := s.work(p, b, begin)
+	b, err := s.work(p, b, s.begins(p))
 	if err != nil {
 		s.fail("begin %s: %w", b.XID(), err)
 	}
