@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/assent-tm/assent/cmd/assent/demo"
+	"github.com/assent-tm/assent/cmd/assent/demo/banks"
 )
 
 type demoFlags struct {
@@ -29,7 +30,7 @@ about 10 on a slow disk.
 
 The transfers come from a CSV file with the header from,to,amount. It is paid from
 its beginning; when it ends, the money is sent back, and so on. The accounts are:
-` + demo.Accounts() + `.
+` + banks.Accounts() + `.
 
 Exit code 1 means that a claim did not hold; the files are then kept.`,
 		Example: `  assent demo
@@ -40,7 +41,7 @@ Exit code 1 means that a claim did not hold; the files are then kept.`,
 	}
 	command.Flags().StringVar(&flags.input, "input", "", "CSV `file` of transfers (default: built-in ones)")
 	command.Flags().StringVar(&flags.keep, "keep", "", "keep databases and log in `dir`, which is new or empty (default: a temporary folder, removed at the end)")
-	command.Flags().IntVar(&flags.transfers, "transfers", 500, fmt.Sprintf("how many to pay while the coordinator is killed at random, %d to %d", demo.MinTransfers, demo.MaxTransfers))
+	command.Flags().IntVar(&flags.transfers, "transfers", 500, fmt.Sprintf("how many to pay while the coordinator is killed at random, %d to %d", banks.MinTransfers, banks.MaxTransfers))
 	command.Flags().Uint64Var(&flags.seed, "seed", 1, "number from which the moments of the kills are drawn")
 	command.AddCommand(coordinatorCommand())
 	return command
@@ -54,14 +55,14 @@ func coordinatorCommand() *cobra.Command {
 		Hidden: true,
 		Args:   cobra.ExactArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
-			return demo.Coordinate(command.Context(), args[0], command.InOrStdin(), command.OutOrStdout())
+			return banks.Coordinate(command.Context(), args[0], command.InOrStdin(), command.OutOrStdout())
 		},
 	}
 }
 
 func runDemo(command *cobra.Command, flags demoFlags) (err error) {
-	if flags.transfers < demo.MinTransfers || flags.transfers > demo.MaxTransfers {
-		return usageError{fmt.Errorf("--transfers %d is not %d to %d", flags.transfers, demo.MinTransfers, demo.MaxTransfers)}
+	if flags.transfers < banks.MinTransfers || flags.transfers > banks.MaxTransfers {
+		return usageError{fmt.Errorf("--transfers %d is not %d to %d", flags.transfers, banks.MinTransfers, banks.MaxTransfers)}
 	}
 	input, err := transfers(flags.input)
 	if err != nil {
@@ -76,10 +77,10 @@ func runDemo(command *cobra.Command, flags demoFlags) (err error) {
 		return err
 	}
 	out := command.OutOrStdout()
-	err = demo.Run(command.Context(), demo.Options{
+	err = banks.Run(command.Context(), banks.Options{
 		Dir: dir, Coordinator: []string{program, "demo", "coordinator"},
 		Input: input, Transfers: flags.transfers, Seed: flags.seed,
-		Out: out, Progress: terminal(os.Stderr),
+		Out: out, Watch: terminal(os.Stderr),
 	})
 	if remove && !errors.Is(err, demo.ErrNotProven) {
 		return errors.Join(err, os.RemoveAll(dir))
@@ -88,11 +89,11 @@ func runDemo(command *cobra.Command, flags demoFlags) (err error) {
 	return err
 }
 
-func transfers(path string) ([]demo.Transfer, error) {
+func transfers(path string) ([]banks.Transfer, error) {
 	if path == "" {
-		return demo.Sample()
+		return banks.Sample()
 	}
-	return demo.ReadTransfers(path)
+	return banks.ReadTransfers(path)
 }
 
 // demoDir returns an empty folder, and whether it is to be removed.

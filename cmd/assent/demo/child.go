@@ -2,7 +2,6 @@ package demo
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/assent-tm/assent/coordinator"
 	"github.com/assent-tm/assent/participant"
-	"github.com/assent-tm/assent/participant/barrier"
 	"github.com/assent-tm/assent/recovery"
 	"github.com/assent-tm/assent/wal/bolt"
 	"github.com/assent-tm/assent/wal/record"
@@ -28,48 +26,55 @@ const (
 	closeTimeout = 10 * time.Second
 )
 
-// Coordinate is the child process of the demo: a coordinator with its log and both
-// banks, over the files in dir. It pays what is requested until requests ends, or
-// until it is killed.
 // anywhere: what this log holds is of no worth to anybody.
 var anywhere = &bolt.Options{AllowNetworkFS: true}
 
-func Coordinate(ctx context.Context, dir string, requests io.Reader, events io.Writer) (err error) {
-	started := time.Now()
-	c := &child{encoder: json.NewEncoder(events), times: map[participant.TxID]*times{}, banks: map[string]*holdingBank{}}
-	c.holds = &holds{tell: c.tell, byTx: map[participant.TxID]held{}}
-	logger, err := messages(dir)
+// Child is a demo's coordinator, in a process of its own.
+type Child[T any] struct {
+	// Started is when the process began to open what it needs.
+	Started time.Time
+	// Dir is the folder of the log and of what the coordinator tells an operator.
+	Dir          string
+	Domain       string
+	Participants []Participant
+
+	// Work does a deal's work in a transaction, and enlists who takes part.
+	Work func(ctx context.Context, tx participant.Enlister, what T) error
+	// First names the participant that commits where HoldHalf keeps the others.
+	First func(what T) string
+	// Explain says what the error of Work or Commit, or nil, means for the deal.
+	Explain func(err error) (answer Answer, reason string)
+	// Refusal gives the reason of a vote where the deal itself is why; "" else.
+	Refusal func(err error) string
+}
+
+// Run serves requests until they end, or until the process is killed.
+func (c Child[T]) Run(ctx context.Context, requests io.Reader, events io.Writer) (err error) {
+	s := &service[T]{Child: c, encoder: json.NewEncoder(events), times: map[participant.TxID]*times{}, byName: map[string]*holding{}}
+	s.holds = &holds{tell: s.tell, byTx: map[participant.TxID]held{}}
+	logger, err := messages(c.Dir)
 	if err != nil {
 		return err
 	}
 	var participants []participant.Participant
-	for _, name := range bankNames {
-		db, err := barrier.OpenSQLite(bankFile(dir, name))
-		if err != nil {
-			return err
-		}
-		defer closeDB(db, &err)
-		bank, err := newBank(ctx, name, db)
-		if err != nil {
-			return err
-		}
-		c.banks[name] = &holdingBank{Participant: bank, holds: c.holds}
-		participants = append(participants, c.banks[name])
+	for _, p := range c.Participants {
+		s.byName[p.Name()] = &holding{Participant: p, holds: s.holds}
+		participants = append(participants, s.byName[p.Name()])
 	}
-	store, err := bolt.Open(filepath.Join(dir, logFile), anywhere)
+	store, err := bolt.Open(filepath.Join(c.Dir, logFile), anywhere)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	var left recovery.Plan
-	c.dtm, err = coordinator.Open(ctx, coordinator.Config{
-		Domain: "demo", Store: store, Participants: participants, Logger: logger, Trace: c.trace(&left),
+	s.dtm, err = coordinator.Open(ctx, coordinator.Config{
+		Domain: c.Domain, Store: store, Participants: participants, Logger: logger, Trace: s.trace(&left),
 	})
 	if err != nil {
 		return err
 	}
-	c.tell(event{Kind: eventReady, InDoubt: left.InDoubt(), Decided: len(left.Resend), Took: time.Since(started)})
-	return c.run(ctx, requests)
+	s.tell(Event{Kind: EventReady, InDoubt: left.InDoubt(), Decided: len(left.Resend), Took: time.Since(c.Started)})
+	return s.run(ctx, requests)
 }
 
 // messages returns the logger of the coordinator. Its file is there to be read
@@ -86,12 +91,12 @@ func messages(dir string) (*zap.Logger, error) {
 	return logger, nil
 }
 
-func closeDB(db *sql.DB, err *error) { *err = errors.Join(*err, db.Close()) }
-
-type child struct {
-	dtm   *coordinator.DTM
-	banks map[string]*holdingBank
-	holds *holds
+// service is a Child at work.
+type service[T any] struct {
+	Child[T]
+	dtm    *coordinator.DTM
+	byName map[string]*holding
+	holds  *holds
 
 	mu      sync.Mutex
 	encoder *json.Encoder               // guarded by mu
@@ -101,34 +106,34 @@ type child struct {
 // times are those of one transaction, for its answer.
 type times struct {
 	begun   time.Time
-	votes   []vote
+	votes   []Vote
 	decided time.Duration
 }
 
 // trace notes the times of transactions, and in left what Open found.
-func (c *child) trace(left *recovery.Plan) *coordinator.Trace {
+func (s *service[T]) trace(left *recovery.Plan) *coordinator.Trace {
 	return &coordinator.Trace{
 		Inherited: func(plan recovery.Plan) { *left = plan },
 		Begun: func(tx participant.TxID) {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			c.times[tx] = &times{begun: time.Now()}
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.times[tx] = &times{begun: time.Now()}
 		},
 		Voted: func(b participant.Branch, v participant.Vote, err error, took time.Duration) {
-			given := vote{Bank: b.Participant, Vote: v.String(), Took: took}
-			if errors.Is(err, errInsufficientFunds) {
-				given.Reason = insufficientFunds
+			given := Vote{Participant: b.Participant, Vote: "unknown", Reason: s.Refusal(err), Took: took}
+			if v.Valid() {
+				given.Vote = v.String()
 			}
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			if t := c.times[b.Tx]; t != nil {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if t := s.times[b.Tx]; t != nil {
 				t.votes = append(t.votes, given)
 			}
 		},
 		Decided: func(tx participant.TxID, _ record.Decision, _ record.Cause) {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			if t := c.times[tx]; t != nil {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if t := s.times[tx]; t != nil {
 				t.decided = time.Since(t.begun)
 			}
 		},
@@ -137,34 +142,34 @@ func (c *child) trace(left *recovery.Plan) *coordinator.Trace {
 
 // tell writes an event before it returns. A parent that is gone ends the requests,
 // too, so there is nothing to do about an error.
-func (c *child) tell(e event) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	_ = c.encoder.Encode(e)
+func (s *service[T]) tell(e Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_ = s.encoder.Encode(e)
 }
 
 // run serves requests until they end or the log fails, and closes the coordinator.
-// The parent bounds how many payments are under way.
-func (c *child) run(ctx context.Context, requests io.Reader) error {
+// The parent bounds how many deals are under way.
+func (s *service[T]) run(ctx context.Context, requests io.Reader) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		started := time.Now()
-		if c.dtm.WaitRecovered(ctx) == nil {
-			c.tell(event{Kind: eventRecovered, Took: time.Since(started)})
+		if s.dtm.WaitRecovered(ctx) == nil {
+			s.tell(Event{Kind: EventRecovered, Took: time.Since(started)})
 		}
 	})
 	ended := make(chan error, 1)
 	go func() {
 		decoder := json.NewDecoder(requests)
 		for {
-			var r request
+			var r Request[T]
 			if err := decoder.Decode(&r); err != nil {
 				ended <- err
 				return
 			}
-			wg.Go(func() { c.serve(ctx, r) })
+			wg.Go(func() { s.serve(ctx, r) })
 		}
 	}()
 	var err error
@@ -173,75 +178,70 @@ func (c *child) run(ctx context.Context, requests io.Reader) error {
 		if errors.Is(err, io.EOF) {
 			err = nil
 		}
-	case <-c.dtm.Failed():
+	case <-s.dtm.Failed():
 		// Reading goes on until the process has ended, which is at once.
-		return c.dtm.Err()
+		return s.dtm.Err()
 	}
 	closing, stop := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer stop()
-	err = errors.Join(err, c.dtm.Close(closing))
+	err = errors.Join(err, s.dtm.Close(closing))
 	cancel()
 	wg.Wait()
 	return err
 }
 
-// serve pays, or asks what became of a payment, and tells the answer.
-func (c *child) serve(ctx context.Context, r request) {
+// serve does a deal, or asks what became of one, and tells the answer.
+func (s *service[T]) serve(ctx context.Context, r Request[T]) {
 	var err error
-	if r.Transfer != nil {
-		r.Tx, err = c.begin(ctx, r)
+	if r.What != nil {
+		r.Tx, err = s.begin(ctx, r)
 	}
 	if err == nil {
-		err = c.dtm.Commit(ctx, r.Tx)
+		err = s.dtm.Commit(ctx, r.Tx)
 	}
-	e := event{Kind: eventAnswer, Number: r.Number, Tx: r.Tx}
-	e.Answer, e.Reason = explain(err)
-	c.mu.Lock()
-	if t := c.times[r.Tx]; t != nil {
+	e := Event{Kind: EventAnswer, Number: r.Number, Tx: r.Tx}
+	e.Answer, e.Reason = s.Explain(err)
+	s.mu.Lock()
+	if t := s.times[r.Tx]; t != nil {
 		e.Votes, e.DecidedAfter, e.DoneAfter = t.votes, t.decided, time.Since(t.begun)
-		delete(c.times, r.Tx)
+		delete(s.times, r.Tx)
 	}
-	c.mu.Unlock()
-	c.tell(e)
+	s.mu.Unlock()
+	s.tell(e)
 }
 
-// begin begins the payment's transaction and enlists both banks. It tells the
-// parent the id before anybody asks for commit: with it the parent can ask again,
-// and without it knows that nothing was decided.
-func (c *child) begin(ctx context.Context, r request) (participant.TxID, error) {
-	tx, err := c.dtm.Begin(ctx, coordinator.WithName(r.Transfer.String()))
+// begin begins the deal's transaction and does its work. It tells the parent the id
+// before anybody asks for commit: with it the parent can ask again, and without it
+// knows that nothing was decided.
+func (s *service[T]) begin(ctx context.Context, r Request[T]) (participant.TxID, error) {
+	tx, err := s.dtm.Begin(ctx, coordinator.WithName(fmt.Sprint(*r.What)))
 	if err != nil {
 		return participant.TxID{}, err
 	}
-	if r.Hold != holdNowhere {
-		c.holds.set(tx, r.Hold, r.Number)
+	if r.Hold != HoldNowhere {
+		s.holds.set(tx, held{r.Hold, r.Number, s.First(*r.What)})
 	}
-	sides := sides(*r.Transfer)
-	for _, bank := range bankNames {
-		data, err := sides[bank].data()
-		if err != nil {
-			return tx, err
+	if err := s.Work(ctx, holdingTx{s.dtm.Tx(tx), s.byName}, *r.What); err != nil {
+		if rollbackErr := s.dtm.Rollback(context.WithoutCancel(ctx), tx); rollbackErr != nil {
+			return tx, rollbackErr
 		}
-		if err := c.dtm.Enlist(ctx, tx, c.banks[bank], coordinator.WithData(data)); err != nil {
-			return tx, err
-		}
+		return tx, err
 	}
-	c.tell(event{Kind: eventBegun, Number: r.Number, Tx: tx})
+	s.tell(Event{Kind: EventBegun, Number: r.Number, Tx: tx})
 	return tx, nil
 }
 
-func explain(err error) (answer, string) {
+// Explain says what Commit's error means. See Child.Explain.
+func Explain(err error) (Answer, string) {
 	var rolledBack *coordinator.RolledBackError
 	switch {
 	case err == nil:
-		return answerCommitted, ""
+		return AnswerCommitted, ""
 	case errors.Is(err, coordinator.ErrCommitPending):
-		return answerPending, ""
-	case !errors.As(err, &rolledBack):
-		return answerFailed, err.Error()
-	case rolledBack.Cause == record.CauseRefused:
-		return answerRefused, fmt.Sprintf("%s: %s", rolledBack.Participant, rolledBack.Reason)
+		return AnswerPending, ""
+	case errors.As(err, &rolledBack):
+		return AnswerRolledBack, rolledBack.Error()
 	default:
-		return answerRolledBack, rolledBack.Error()
+		return AnswerFailed, err.Error()
 	}
 }

@@ -4,27 +4,28 @@ import (
 	"context"
 	"sync"
 
+	"github.com/assent-tm/assent/coordinator"
 	"github.com/assent-tm/assent/participant"
-	"github.com/assent-tm/assent/participant/barrier"
 )
 
 // holds remembers which transactions stop at a crash point. Safe for concurrent
 // use.
 type holds struct {
-	tell func(event)
+	tell func(Event)
 	mu   sync.Mutex
 	byTx map[participant.TxID]held
 }
 
 type held struct {
-	at     hold
+	at     Hold
 	number int
+	first  string // the participant that HoldHalf lets commit
 }
 
-func (h *holds) set(tx participant.TxID, at hold, number int) {
+func (h *holds) set(tx participant.TxID, to held) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.byTx[tx] = held{at, number}
+	h.byTx[tx] = to
 }
 
 func (h *holds) get(tx participant.TxID) held {
@@ -36,21 +37,29 @@ func (h *holds) get(tx participant.TxID) held {
 // wait reports the crash point and waits for the kill. Its context ends only if
 // none comes.
 func (h *holds) wait(ctx context.Context, b participant.Branch) error {
-	h.tell(event{Kind: eventHeld, Number: h.get(b.Tx).number, Tx: b.Tx, Bank: b.Participant})
+	h.tell(Event{Kind: EventHeld, Number: h.get(b.Tx).number, Tx: b.Tx, Participant: b.Participant})
 	<-ctx.Done()
 	return context.Cause(ctx)
 }
 
-// holdingBank is a bank whose calls can be held at a crash point. Everything else
-// is the barrier's.
-type holdingBank struct {
-	*barrier.Participant
+// Participant is what a demo needs of a participant.
+type Participant interface {
+	participant.Participant
+	participant.Lister
+	participant.Forgetter
+	participant.Checker
+}
+
+// holding is a participant whose calls can be held at a crash point. Everything else
+// is its own.
+type holding struct {
+	Participant
 	holds *holds
 }
 
-func (p *holdingBank) Prepare(ctx context.Context, b participant.Branch) (participant.Vote, error) {
+func (p *holding) Prepare(ctx context.Context, b participant.Branch) (participant.Vote, error) {
 	v, err := p.Participant.Prepare(ctx, b)
-	if v == participant.VotePrepared && p.holds.get(b.Tx).at == holdVotes {
+	if v == participant.VotePrepared && p.holds.get(b.Tx).at == HoldVotes {
 		return 0, p.holds.wait(ctx, b)
 	}
 	return v, err
@@ -58,21 +67,25 @@ func (p *holdingBank) Prepare(ctx context.Context, b participant.Branch) (partic
 
 // Commit is called only once the decision is durable (R1): held before it, the
 // transaction is decided and not delivered.
-func (p *holdingBank) Commit(ctx context.Context, b participant.Branch) error {
-	at := p.holds.get(b.Tx).at
-	if at == holdHalf {
-		s, err := sideOf(b)
-		if err != nil {
+func (p *holding) Commit(ctx context.Context, b participant.Branch) error {
+	to := p.holds.get(b.Tx)
+	if to.at == HoldHalf && to.first == p.Name() {
+		if err := p.Participant.Commit(ctx, b); err != nil {
 			return err
 		}
-		if s.Amount < 0 {
-			if err := p.Participant.Commit(ctx, b); err != nil {
-				return err
-			}
-		}
 	}
-	if at == holdHalf || at == holdDecision {
+	if to.at == HoldHalf || to.at == HoldDecision {
 		return p.holds.wait(ctx, b)
 	}
 	return p.Participant.Commit(ctx, b)
+}
+
+// holdingTx enlists holding participants in place of their own.
+type holdingTx struct {
+	*coordinator.Tx
+	participants map[string]*holding
+}
+
+func (tx holdingTx) Enlist(ctx context.Context, p participant.Participant, data []byte) (participant.Branch, error) {
+	return tx.Tx.Enlist(ctx, tx.participants[p.Name()], data)
 }

@@ -16,21 +16,21 @@ import (
 // patience is how long a coordinator may be silent before the demo gives up.
 const patience = 30 * time.Second
 
-// process is a coordinator as a child process, seen from the parent.
-type process struct {
+// Process is a coordinator as a child process, seen from the parent.
+type Process struct {
 	command *exec.Cmd
 	stdin   io.WriteCloser
 	encoder *json.Encoder
-	events  chan event // closed once the process says nothing more
+	events  chan Event // closed once the process says nothing more
 	stderr  head
 	started time.Time
 	ended   bool
 }
 
-// start starts a coordinator over the files in dir. It is killed when ctx ends;
-// end must be called in any case.
-func start(ctx context.Context, command []string, dir string) (*process, error) {
-	p := &process{events: make(chan event), started: time.Now()}
+// Start starts a coordinator over the files in dir, which is added to the command.
+// It is killed when ctx ends; End must be called in any case.
+func Start(ctx context.Context, command []string, dir string) (*Process, error) {
+	p := &Process{events: make(chan Event), started: time.Now()}
 	p.command = exec.CommandContext(ctx, command[0], append(command[1:len(command):len(command)], dir)...)
 	p.command.Stderr = &p.stderr
 	// In a process group of its own, a Ctrl-C at the terminal reaches only the
@@ -52,7 +52,7 @@ func start(ctx context.Context, command []string, dir string) (*process, error) 
 		defer close(p.events)
 		decoder := json.NewDecoder(stdout)
 		for {
-			var e event
+			var e Event
 			// A line that the kill tore was not said.
 			if decoder.Decode(&e) != nil {
 				// The process must never wait for a reader.
@@ -65,36 +65,40 @@ func start(ctx context.Context, command []string, dir string) (*process, error) 
 	return p, nil
 }
 
-func (p *process) pid() int { return p.command.Process.Pid }
+// PID returns its process id.
+func (p *Process) PID() int { return p.command.Process.Pid }
 
-// send asks for something. A process that has died takes nothing: the next event
-// says so.
-func (p *process) send(r request) { _ = p.encoder.Encode(r) }
+// Up returns how long ago it was started.
+func (p *Process) Up() time.Duration { return time.Since(p.started) }
+
+// Send asks for something, with a Request. A process that has died takes nothing:
+// the next event says so.
+func (p *Process) Send(request any) { _ = p.encoder.Encode(request) }
 
 // next waits for an event. timer, if not nil, may end the wait: ok is false then.
-func (p *process) next(ctx context.Context, timer <-chan time.Time) (e event, ok bool, err error) {
+func (p *Process) next(ctx context.Context, timer <-chan time.Time) (e Event, ok bool, err error) {
 	silence := time.NewTimer(patience)
 	defer silence.Stop()
 	select {
 	case e, open := <-p.events:
 		if !open {
-			return event{}, false, p.died(ctx)
+			return Event{}, false, p.died(ctx)
 		}
-		if e.Answer == answerFailed {
-			return event{}, false, fmt.Errorf("coordinator (process %d): transaction %s: %s", p.pid(), e.Tx, e.Reason)
+		if e.Answer == AnswerFailed {
+			return Event{}, false, fmt.Errorf("coordinator (process %d): transaction %s: %s", p.PID(), e.Tx, e.Reason)
 		}
 		return e, true, nil
 	case <-timer:
-		return event{}, false, nil
+		return Event{}, false, nil
 	case <-ctx.Done():
-		return event{}, false, context.Cause(ctx)
+		return Event{}, false, context.Cause(ctx)
 	case <-silence.C:
-		return event{}, false, fmt.Errorf("coordinator (process %d) was silent for %s%s", p.pid(), patience, p.stderr.quoted())
+		return Event{}, false, fmt.Errorf("coordinator (process %d) was silent for %s%s", p.PID(), patience, p.stderr.quoted())
 	}
 }
 
-// until reads events until one of this kind comes, and returns it.
-func (p *process) until(ctx context.Context, want kind) (event, error) {
+// Until reads events until one of this kind comes, and returns it.
+func (p *Process) Until(ctx context.Context, want Kind) (Event, error) {
 	for {
 		e, _, err := p.next(ctx, nil)
 		if err != nil || e.Kind == want {
@@ -104,7 +108,7 @@ func (p *process) until(ctx context.Context, want kind) (event, error) {
 }
 
 // died says why a process that nobody killed is gone.
-func (p *process) died(ctx context.Context) error {
+func (p *Process) died(ctx context.Context) error {
 	err := p.wait()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -113,23 +117,23 @@ func (p *process) died(ctx context.Context) error {
 }
 
 // wait reaps the process and says how it ended by itself.
-func (p *process) wait() error {
+func (p *Process) wait() error {
 	p.ended = true
 	err := p.command.Wait()
 	if err == nil {
 		err = errors.New("exit status 0")
 	}
-	return fmt.Errorf("coordinator (process %d) ended by itself: %w%s", p.pid(), err, p.stderr.quoted())
+	return fmt.Errorf("coordinator (process %d) ended by itself: %w%s", p.PID(), err, p.stderr.quoted())
 }
 
-// kill ends the process as kill -9 does, and returns what it had still said. When
-// kill returns the process is gone: nobody else has the databases open.
-func (p *process) kill() (said []event, err error) {
+// Kill ends the process as kill -9 does, and returns what it had still said. When
+// Kill returns the process is gone: nobody else has the databases open.
+func (p *Process) Kill() (said []Event, err error) {
 	if p.ended {
 		return nil, nil
 	}
 	if err := p.command.Process.Kill(); err != nil {
-		return nil, fmt.Errorf("kill coordinator (process %d): %w", p.pid(), err)
+		return nil, fmt.Errorf("kill coordinator (process %d): %w", p.PID(), err)
 	}
 	for e := range p.events {
 		said = append(said, e)
@@ -141,8 +145,8 @@ func (p *process) kill() (said []event, err error) {
 	return said, err // it was faster
 }
 
-// close lets the process end in order.
-func (p *process) close(ctx context.Context) error {
+// Close lets the process end in order.
+func (p *Process) Close(ctx context.Context) error {
 	_ = p.stdin.Close()
 	for {
 		_, _, err := p.next(ctx, nil)
@@ -155,10 +159,10 @@ func (p *process) close(ctx context.Context) error {
 	}
 }
 
-// end makes sure that the process and its reader are gone. p may be nil.
-func (p *process) end() {
+// End makes sure that the process and its reader are gone. p may be nil.
+func (p *Process) End() {
 	if p != nil {
-		_, _ = p.kill()
+		_, _ = p.Kill()
 	}
 }
 

@@ -2,9 +2,7 @@ package demo
 
 import (
 	"context"
-	"fmt"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -12,106 +10,70 @@ import (
 )
 
 const (
-	minMetInDoubt = 20 // kills
-
-	window = 8 // payments under way at a time
-
-	// Two kills in three wait for a crash point and so are certain to meet a
-	// transaction in doubt, the others come at any time.
-	minKills  = 30
-	heldKills = 20 // of minKills
-	// spare is how many payments are kept for a kill at a crash point: on a slow
-	// machine the others could be paid before it comes, and a bank may refuse one.
+	// Window is how many deals are under way at a time.
+	Window = 8
+	// spare is how many deals are kept for a kill at a crash point: on a slow machine
+	// the others could be done before it comes, and one may be refused.
 	spare = 2
-	// transfersPerKill is for long runs.
-	transfersPerKill = 25
-
-	maxDelay = 15 * time.Millisecond // of a kill that comes at any time
 )
 
-// kill is one of the plan: when and where to kill the coordinator.
-type kill struct {
-	after int           // so many payments are finished
-	at    hold          // holdNowhere: at any time
-	delay time.Duration // of a kill at any time
-}
+// Storm does many deals at a time while the coordinator is killed again and again.
+// It does what a careful client does: it notes the id of each transaction that it is
+// told, asks again by that id after a crash, and does anew only what was certainly
+// rolled back.
+type Storm[T any] struct {
+	// Start starts a coordinator.
+	Start func(context.Context) (*Process, error)
+	// InDoubt reads from the participants which transactions are prepared.
+	InDoubt func(context.Context) (map[participant.TxID]bool, error)
+	// Holding is how many events a hold gives: each participant waits in its own call.
+	Holding int
+	// Progress is called whenever a deal is finished.
+	Progress func(finished, kills int)
 
-// planKills spreads kills over so many payments. The same seed gives the same
-// plan, though not the same run: when the processes do what is not planned.
-func planKills(random *rand.Rand, payments int) []kill {
-	n := max(minKills, payments/transfersPerKill)
-	plan := make([]kill, n)
-	points := []hold{holdVotes, holdDecision, holdHalf}
-	for i := range plan {
-		if i < n*heldKills/minKills {
-			plan[i].at = points[i%len(points)]
-		} else {
-			plan[i].delay = time.Duration(random.Int64N(int64(maxDelay)))
-		}
-	}
-	random.Shuffle(n, func(i, j int) { plan[i], plan[j] = plan[j], plan[i] })
-	// The last kill still finds payments that are not begun.
-	span := payments - window - 1
-	for i := range plan {
-		plan[i].after = (i*span + random.IntN(span)) / n
-	}
-	return plan
-}
+	// Deals are what was asked for.
+	Deals []*Deal[T]
+	Toll  Toll
 
-// storm pays many transfers at a time while the coordinator is killed again and
-// again. It does what a careful client does: it notes the id of each transaction
-// that it is told, asks again by that id after a crash, and pays anew only what
-// was certainly rolled back.
-type storm struct {
-	start    func(context.Context) (*process, error)
-	banks    readers
-	progress func(finished, kills int)
-
-	process  *process
-	payments []*payment
-	anew     []*payment       // to be paid again, before those that wait
-	waiting  []*payment       // to be paid, in this order
-	underWay map[int]*payment // by number
+	process  *Process
+	anew     []*Deal[T]       // to be done again, before those that wait
+	waiting  []*Deal[T]       // to be done, in this order
+	underWay map[int]*Deal[T] // by number
 	finished int
 
 	holdsLeft int // kills at a crash point that are still to come
-	holding   int // number of the payment that is to be held
-	held      int // how many of its banks wait
-
-	toll toll
+	holding   int // number of the deal that is to be held
+	held      int // how many of its participants wait
 }
 
-// toll is what the kills met.
-type toll struct {
-	kills      int
-	metInDoubt int                       // kills that left a transaction in doubt
-	inDoubt    map[participant.TxID]bool // the transactions that were left so
-	recoveries []time.Duration           // from the start of a process until nothing was in doubt
+// Toll is what the kills met.
+type Toll struct {
+	Kills      int
+	MetInDoubt int                       // kills that left a transaction in doubt
+	InDoubt    map[participant.TxID]bool // the transactions that were left so
+	Recoveries []time.Duration           // from the start of a process until nothing was in doubt
 }
 
-func newStorm(start func(context.Context) (*process, error), banks readers, f *feed, first, transfers int) *storm {
-	s := &storm{start: start, banks: banks, underWay: map[int]*payment{}, toll: toll{inDoubt: map[participant.TxID]bool{}}}
-	for i := range transfers {
-		s.payments = append(s.payments, &payment{number: first + i, transfer: f.next()})
-	}
-	s.waiting = slices.Clone(s.payments)
-	return s
+// Ask adds a deal to those that Run does.
+func (s *Storm[T]) Ask(number int, what T) {
+	s.Deals = append(s.Deals, &Deal[T]{Number: number, What: what})
 }
 
-// run pays everything and carries out the plan. When it returns nil, every payment
-// is answered and the last coordinator has closed its log.
-func (s *storm) run(ctx context.Context, plan []kill) (err error) {
-	if s.process, err = s.start(ctx); err != nil {
+// Run does all deals and carries out the plan. When it returns nil, every deal is
+// answered and the last coordinator has closed its log.
+func (s *Storm[T]) Run(ctx context.Context, plan []Kill) (err error) {
+	s.waiting, s.underWay, s.Toll.InDoubt = slices.Clone(s.Deals), map[int]*Deal[T]{}, map[participant.TxID]bool{}
+	if s.process, err = s.Start(ctx); err != nil {
 		return err
 	}
-	defer func() { s.process.end() }()
+	defer func() { s.process.End() }()
 	for _, k := range plan {
-		if k.at != holdNowhere {
+		if k.At != HoldNowhere {
 			s.holdsLeft++
 		}
 	}
 	for _, k := range plan {
-		if err := s.serve(ctx, nil, func() bool { return s.finished >= k.after }); err != nil {
+		if err := s.serve(ctx, nil, func() bool { return s.finished >= k.After }); err != nil {
 			return err
 		}
 		if err := s.await(ctx, k); err != nil {
@@ -121,34 +83,34 @@ func (s *storm) run(ctx context.Context, plan []kill) (err error) {
 			return err
 		}
 	}
-	if err := s.serve(ctx, nil, func() bool { return s.finished == len(s.payments) }); err != nil {
+	if err := s.serve(ctx, nil, func() bool { return s.finished == len(s.Deals) }); err != nil {
 		return err
 	}
 	return s.settle(ctx)
 }
 
 // settle closes the coordinator, and lets another one deliver what may be left: a
-// payment is answered when it is decided, which for a rollback may be before every
-// bank was told.
-func (s *storm) settle(ctx context.Context) (err error) {
-	if err := s.process.close(ctx); err != nil {
+// deal is answered when it is decided, which for a rollback may be before every
+// participant was told.
+func (s *Storm[T]) settle(ctx context.Context) (err error) {
+	if err := s.process.Close(ctx); err != nil {
 		return err
 	}
-	if s.process, err = s.start(ctx); err != nil {
+	if s.process, err = s.Start(ctx); err != nil {
 		return err
 	}
-	if _, err := s.process.until(ctx, eventRecovered); err != nil {
+	if _, err := s.process.Until(ctx, EventRecovered); err != nil {
 		return err
 	}
-	return s.process.close(ctx)
+	return s.process.Close(ctx)
 }
 
-// serve pays and listens until that holds, timer fires, or everything is answered
-// that may be paid by now.
-func (s *storm) serve(ctx context.Context, timer <-chan time.Time, until func() bool) error {
+// serve asks and listens until that holds, timer fires, or everything is answered
+// that may be asked by now.
+func (s *Storm[T]) serve(ctx context.Context, timer <-chan time.Time, until func() bool) error {
 	for !until() {
-		for len(s.underWay) < window && s.left() > spare*s.holdsLeft {
-			s.payNext(holdNowhere)
+		for len(s.underWay) < Window && s.left() > spare*s.holdsLeft {
+			s.askNext(HoldNowhere)
 		}
 		if len(s.underWay) == 0 {
 			return nil
@@ -163,19 +125,19 @@ func (s *storm) serve(ctx context.Context, timer <-chan time.Time, until func() 
 }
 
 // await comes to where the plan kills.
-func (s *storm) await(ctx context.Context, k kill) error {
-	if k.at == holdNowhere {
-		timer := time.NewTimer(k.delay)
+func (s *Storm[T]) await(ctx context.Context, k Kill) error {
+	if k.At == HoldNowhere {
+		timer := time.NewTimer(k.Delay)
 		defer timer.Stop()
 		return s.serve(ctx, timer.C, func() bool { return false })
 	}
 	s.holdsLeft--
 	for s.left() > 0 {
-		p := s.payNext(k.at)
-		s.holding, s.held = p.number, 0
-		// A payment that a bank refuses never comes to the crash point.
-		err := s.serve(ctx, nil, func() bool { return s.held == heldBanks || s.underWay[p.number] == nil })
-		if err != nil || s.held == heldBanks {
+		d := s.askNext(k.At)
+		s.holding, s.held = d.Number, 0
+		// A deal that is refused never comes to the crash point.
+		err := s.serve(ctx, nil, func() bool { return s.held == s.Holding || s.underWay[d.Number] == nil })
+		if err != nil || s.held == s.Holding {
 			return err
 		}
 	}
@@ -183,29 +145,24 @@ func (s *storm) await(ctx context.Context, k kill) error {
 }
 
 // strike kills the coordinator, looks into the databases, and starts another one.
-func (s *storm) strike(ctx context.Context) error {
-	said, err := s.process.kill()
+func (s *Storm[T]) strike(ctx context.Context) error {
+	said, err := s.process.Kill()
 	if err != nil {
 		return err
 	}
 	for _, e := range said {
 		s.note(e)
 	}
-	s.toll.kills++
-	inDoubt, err := s.banks.inDoubt(ctx)
+	s.Toll.Kills++
+	inDoubt, err := s.InDoubt(ctx)
 	if err != nil {
 		return err
 	}
-	met := false
-	for _, branches := range inDoubt {
-		for tx := range branches {
-			s.toll.inDoubt[tx], met = true, true
-		}
+	maps.Copy(s.Toll.InDoubt, inDoubt)
+	if len(inDoubt) > 0 {
+		s.Toll.MetInDoubt++
 	}
-	if met {
-		s.toll.metInDoubt++
-	}
-	if s.process, err = s.start(ctx); err != nil {
+	if s.process, err = s.Start(ctx); err != nil {
 		return err
 	}
 	s.askAgain()
@@ -213,82 +170,95 @@ func (s *storm) strike(ctx context.Context) error {
 }
 
 // askAgain takes up what the dead coordinator did not answer.
-func (s *storm) askAgain() {
+func (s *Storm[T]) askAgain() {
 	for _, number := range slices.Sorted(maps.Keys(s.underWay)) {
-		p := s.underWay[number]
-		if p.begun {
-			s.process.send(request{Number: number, Tx: p.tx()})
+		d := s.underWay[number]
+		if d.begun {
+			s.process.Send(Request[T]{Number: number, Tx: d.Tx()})
 			continue
 		}
-		s.payAnew(p) // it was told before commit was asked for, so it was not
+		s.doAnew(d) // it was told before commit was asked for, so it was not
 	}
 }
 
-func (s *storm) left() int { return len(s.anew) + len(s.waiting) }
+func (s *Storm[T]) left() int { return len(s.anew) + len(s.waiting) }
 
-func (s *storm) payNext(at hold) *payment {
+func (s *Storm[T]) askNext(at Hold) *Deal[T] {
 	queue := &s.waiting
 	if len(s.anew) > 0 {
 		queue = &s.anew
 	}
-	p := (*queue)[0]
+	d := (*queue)[0]
 	*queue = (*queue)[1:]
-	s.underWay[p.number] = p
-	s.process.send(request{Number: p.number, Transfer: &p.transfer, Hold: at})
-	return p
+	s.underWay[d.Number] = d
+	s.process.Send(Request[T]{Number: d.Number, What: &d.What, Hold: at})
+	return d
 }
 
-func (s *storm) payAnew(p *payment) {
-	p.begun = false
-	delete(s.underWay, p.number)
-	s.anew = append(s.anew, p)
+func (s *Storm[T]) doAnew(d *Deal[T]) {
+	d.begun = false
+	delete(s.underWay, d.Number)
+	s.anew = append(s.anew, d)
 }
 
-func (s *storm) note(e event) {
-	p := s.underWay[e.Number]
+func (s *Storm[T]) note(e Event) {
+	d := s.underWay[e.Number]
 	switch e.Kind {
-	case eventBegun:
-		p.txs, p.begun = append(p.txs, e.Tx), true
-	case eventHeld:
+	case EventBegun:
+		d.Txs, d.begun = append(d.Txs, e.Tx), true
+	case EventHeld:
 		if e.Number == s.holding {
 			s.held++
 		}
-	case eventRecovered:
-		if s.toll.kills > 0 {
-			s.toll.recoveries = append(s.toll.recoveries, time.Since(s.process.started))
+	case EventRecovered:
+		if s.Toll.Kills > 0 {
+			s.Toll.Recoveries = append(s.Toll.Recoveries, s.process.Up())
 		}
-	case eventAnswer:
-		s.answered(p, e)
-	case eventReady:
+	case EventAnswer:
+		s.answered(d, e)
+	case EventReady:
 	}
 }
 
-func (s *storm) answered(p *payment, e event) {
+func (s *Storm[T]) answered(d *Deal[T], e Event) {
 	switch e.Answer {
-	case answerPending:
-		// Committed, so never to be paid again; asking tells when all have it.
-		s.process.send(request{Number: p.number, Tx: e.Tx})
-	case answerRolledBack:
-		s.payAnew(p)
+	case AnswerPending:
+		// Committed, so never to be done again; asking tells when all have it.
+		s.process.Send(Request[T]{Number: d.Number, Tx: e.Tx})
+	case AnswerRolledBack:
+		s.doAnew(d)
 	default:
-		p.answer = e.Answer
-		delete(s.underWay, p.number)
+		d.Answer = e.Answer
+		delete(s.underWay, d.Number)
 		s.finished++
-		s.progress(s.finished, s.toll.kills)
+		s.Progress(s.finished, s.Toll.Kills)
 	}
 }
 
-// prove checks what the storm was to show.
-func (s *storm) prove() []claim {
-	committed := 0
-	for _, p := range s.payments {
-		if p.answer == answerCommitted {
+// Committed counts the deals that were.
+func (s *Storm[T]) Committed() (committed int) {
+	for _, d := range s.Deals {
+		if d.Answer == AnswerCommitted {
 			committed++
 		}
 	}
-	half := claim{text: fmt.Sprintf("at least half of %s transfers committed: %s", count(len(s.payments)), count(committed))}
-	half.check(2*committed >= len(s.payments), "only %s did", count(committed))
-	met := claim{text: fmt.Sprintf("at least %d kills met a transaction in doubt: %d of %d", minMetInDoubt, s.toll.metInDoubt, s.toll.kills)}
-	met.check(s.toll.metInDoubt >= minMetInDoubt, "only %d did", s.toll.metInDoubt)
-	return []claim{half, met}
+	return committed
+}
+
+// Anew counts how often deals were done again.
+func (s *Storm[T]) Anew() (anew int) {
+	for _, d := range s.Deals {
+		anew += max(len(d.Txs)-1, 0)
+	}
+	return anew
+}
+
+// Doubtful counts the transactions left in doubt that were then committed.
+func (s *Storm[T]) Doubtful() (committed int) {
+	for _, d := range s.Deals {
+		if d.Answer == AnswerCommitted && s.Toll.InDoubt[d.Tx()] {
+			committed++
+		}
+	}
+	return committed
 }

@@ -1,4 +1,4 @@
-package demo
+package banks
 
 import (
 	"os"
@@ -125,10 +125,4 @@ func TestFeedSendsTheMoneyBack(t *testing.T) {
 			require.Zero(t, moved, account)
 		}
 	})
-}
-
-func TestCount(t *testing.T) {
-	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", -1000: "-1,000", -30: "-30", 1234567: "1,234,567"} {
-		require.Equal(t, want, count(n))
-	}
 }

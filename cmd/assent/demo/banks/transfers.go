@@ -1,4 +1,4 @@
-package demo
+package banks
 
 import (
 	"bytes"
@@ -8,9 +8,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/assent-tm/assent/cmd/assent/demo"
 )
 
 // Transfer moves money from an account of one bank to an account of the other.
@@ -20,7 +21,7 @@ type Transfer struct {
 }
 
 func (t Transfer) String() string {
-	return fmt.Sprintf("%s -> %s, %s", t.From, t.To, count(t.Amount))
+	return fmt.Sprintf("%s -> %s, %s", t.From, t.To, demo.Count(t.Amount))
 }
 
 // reversed sends the money back.
@@ -97,7 +98,7 @@ func parseTransfers(name string, text []byte) ([]Transfer, error) {
 	case len(transfers) == 0:
 		return nil, fmt.Errorf("%s: no transfers after the header", name)
 	case !payable:
-		return nil, fmt.Errorf("%s: no transfer can be paid: every account begins with %s", name, count(openingBalance))
+		return nil, fmt.Errorf("%s: no transfer can be paid: every account begins with %s", name, demo.Count(openingBalance))
 	}
 	return transfers, nil
 }
@@ -206,21 +207,4 @@ func (f *feed) nextWhere(does func(Transfer) bool) (Transfer, bool) {
 	}
 	f.given = start
 	return Transfer{}, false
-}
-
-// count writes a number with a comma at every thousand.
-func count[N ~int | ~int64](n N) string {
-	digits := strconv.FormatInt(int64(n), 10)
-	sign := ""
-	if n < 0 {
-		sign, digits = "-", digits[1:]
-	}
-	var groups []string
-	for len(digits) > 3 {
-		groups = append(groups, digits[len(digits)-3:])
-		digits = digits[:len(digits)-3]
-	}
-	groups = append(groups, digits)
-	slices.Reverse(groups)
-	return sign + strings.Join(groups, ",")
 }

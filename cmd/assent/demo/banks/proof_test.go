@@ -1,4 +1,4 @@
-package demo
+package banks
 
 import (
 	"database/sql"
@@ -7,6 +7,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/assent-tm/assent/cmd/assent/demo"
 	"github.com/assent-tm/assent/participant"
 )
 
@@ -33,14 +34,14 @@ func newTown(t *testing.T) *town {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, banks.close()) })
 	town := &town{banks: banks, payments: []*payment{
-		{number: 1, transfer: Transfer{"alice", "bob", 30}, txs: []participant.TxID{rolledBackTx, committedTx}, answer: answerCommitted},
-		{number: 2, transfer: Transfer{"bruno", "anna", 2000}, txs: []participant.TxID{testTx(4)}, answer: answerRefused},
+		{Number: 1, What: Transfer{"alice", "bob", 30}, Txs: []participant.TxID{rolledBackTx, committedTx}, Answer: demo.AnswerCommitted},
+		{Number: 2, What: Transfer{"bruno", "anna", 2000}, Txs: []participant.TxID{testTx(4)}, Answer: demo.AnswerRefused},
 	}}
 	for _, bank := range bankNames {
 		p, err := newBank(t.Context(), bank, banks[bank])
 		require.NoError(t, err)
 		for _, tx := range []participant.TxID{rolledBackTx, committedTx} {
-			data, err := sides(town.payments[0].transfer)[bank].data()
+			data, err := sides(town.payments[0].What)[bank].data()
 			require.NoError(t, err)
 			b := participant.Branch{Domain: "demo", Tx: tx, Epoch: 1, Participant: bank, Data: data}
 			v, err := p.Prepare(t.Context(), b)
@@ -72,7 +73,7 @@ func (town *town) failed(t *testing.T) (found []string) {
 	require.NoError(t, err)
 	names := []string{"conserved", "prepared", "mixed", "answers"}
 	for i, c := range proveBooks(all, town.payments) {
-		if len(c.wrong) > 0 {
+		if len(c.Wrong) > 0 {
 			found = append(found, names[i])
 		}
 	}
@@ -142,13 +143,13 @@ var damages = map[string]struct {
 		town.exec(t, bankB, "UPDATE account SET balance = balance + 30 WHERE name = 'bella'")
 	}, []string{"answers"}},
 	"committed, but refused by the answer": {func(_ *testing.T, town *town) {
-		town.payments[0].answer = answerRefused
+		town.payments[0].Answer = demo.AnswerRefused
 	}, []string{"answers"}},
 	"refused, but committed by the answer": {func(_ *testing.T, town *town) {
-		town.payments[1].answer = answerCommitted
+		town.payments[1].Answer = demo.AnswerCommitted
 	}, []string{"answers"}},
 	"never answered": {func(_ *testing.T, town *town) {
-		town.payments[1].answer = answerNone
+		town.payments[1].Answer = demo.AnswerNone
 	}, []string{"answers"}},
 	"nobody asked": {func(_ *testing.T, town *town) {
 		town.payments = town.payments[1:]
@@ -163,6 +164,18 @@ func TestProofFindsEveryDamage(t *testing.T) {
 			c.damage(t, town)
 			require.Equal(t, c.finds, town.failed(t))
 		})
+	}
+}
+
+func TestStormClaimsFail(t *testing.T) {
+	s := &demo.Storm[Transfer]{Deals: []*payment{{Answer: demo.AnswerCommitted}, {Answer: demo.AnswerRefused}}, Toll: demo.Toll{Kills: 30, MetInDoubt: minMetInDoubt}}
+	for _, c := range proveStorm(s) {
+		require.Empty(t, c.Wrong)
+	}
+	s.Deals = append(s.Deals, &payment{Answer: demo.AnswerRefused})
+	s.Toll.MetInDoubt--
+	for _, c := range proveStorm(s) {
+		require.Len(t, c.Wrong, 1)
 	}
 }
 

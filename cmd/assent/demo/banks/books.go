@@ -1,4 +1,4 @@
-package demo
+package banks
 
 import (
 	"context"
@@ -101,6 +101,18 @@ func (r readers) inDoubt(ctx context.Context) (map[string]map[participant.TxID]s
 		found[bank] = branches
 	}
 	return found, nil
+}
+
+// allInDoubt returns those of both banks together.
+func (r readers) allInDoubt(ctx context.Context) (map[participant.TxID]bool, error) {
+	all := map[participant.TxID]bool{}
+	found, err := r.inDoubt(ctx)
+	for _, branches := range found {
+		for tx := range branches {
+			all[tx] = true
+		}
+	}
+	return all, err
 }
 
 func (r readers) branches(ctx context.Context, bank, where string) (map[participant.TxID]string, error) {
