@@ -6,8 +6,8 @@
 // The programs are those of Debian's packages, looked up in PATH and where Debian
 // keeps them. The superuser's servers run as their service's own user (postgres,
 // mysql, redis), because some refuse to run as root; everybody else's run as the
-// caller. A server dies with the process that started it, and its directory is
-// removed by [Server.Close] only.
+// caller. A server dies with the process that started it; a directory that
+// [Server.Close] did not remove is removed when the next server is started.
 //
 // It runs on Linux; elsewhere every start is an error.
 package servers

@@ -45,7 +45,7 @@ func (o *owner) makeDir() (dir string, err error) {
 			return "", err
 		}
 	}
-	if dir, err = os.MkdirTemp("", "assent-server-"); err == nil && o != nil {
+	if dir, err = os.MkdirTemp("", dirPattern); err == nil && o != nil {
 		err = os.Chown(dir, int(o.uid), int(o.gid))
 	}
 	return dir, err

@@ -27,6 +27,16 @@ func TestHighestVersionIsTaken(t *testing.T) {
 	require.Equal(t, filepath.Join(dir, "15", "bin", "a-database"), path)
 }
 
+// enterable returns a directory that every user may enter.
+func enterable(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "servers-test-")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	require.NoError(t, os.Chmod(dir, 0o711))
+	return dir
+}
+
 func TestServiceUserMustReachItsDirectory(t *testing.T) {
 	other := &owner{name: "a-service", uid: uint32(os.Getuid() + 1)}
 	dir := enterable(t)

@@ -54,6 +54,7 @@ type Server struct {
 	program Program
 	owner   *owner
 	dir     string
+	claim   *os.File
 	port    *port
 
 	turn    chan struct{} // holds one value while nobody has the turn
@@ -141,6 +142,9 @@ func (s *Server) Close() error {
 	if s.dir != "" {
 		err = errors.Join(err, os.RemoveAll(s.dir))
 	}
+	if s.claim != nil {
+		err = errors.Join(err, s.claim.Close())
+	}
 	if s.port != nil {
 		err = errors.Join(err, s.port.release())
 	}
@@ -176,7 +180,11 @@ func (s *Server) setUp(ctx context.Context) (err error) {
 	if s.port, err = reservePort(); err != nil {
 		return fmt.Errorf("start %s: find a free port: %w", s.program.Name, err)
 	}
-	if s.dir, err = s.owner.makeDir(); err != nil {
+	removeLeftovers()
+	if s.dir, err = s.owner.makeDir(); err == nil {
+		s.claim, err = claim(s.dir)
+	}
+	if err != nil {
 		return fmt.Errorf("start %s: %w", s.program.Name, err)
 	}
 	if s.program.Setup == nil {

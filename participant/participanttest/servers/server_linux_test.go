@@ -175,16 +175,6 @@ func TestBadSettingGivesTheServersWords(t *testing.T) {
 	}
 }
 
-// enterable returns a directory that every user may enter.
-func enterable(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "servers-test-")
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
-	require.NoError(t, os.Chmod(dir, 0o711))
-	return dir
-}
-
 func TestSettingsOverrideTheDefaults(t *testing.T) {
 	s := started(t, kinds["postgres"], "max_prepared_transactions=7")
 	require.Contains(t, run(t, psql(s, "SHOW max_prepared_transactions")), "7\n")
@@ -245,6 +235,14 @@ func TestServerDiesWithItsParent(t *testing.T) {
 	for _, pid := range pids {
 		require.Eventually(t, func() bool { return state(pid).dead() }, time.Minute, time.Millisecond)
 	}
+
+	require.DirExists(t, dir)
+	next, err := StartPostgres(t.Context())
+	require.NoError(t, err)
+	require.NoDirExists(t, dir, "what is left of it is removed")
+	removeLeftovers()
+	require.DirExists(t, next.Dir(), "it is in use")
+	require.NoError(t, next.Close())
 }
 
 // Go ends a thread when a goroutine ends that is locked to it, and with the thread
