@@ -64,7 +64,7 @@ var (
 	coreModules = []string{
 		"github.com/google/uuid",
 		"github.com/vmihailenco/msgpack/v5",
-		"go.etcd.io/bbolt", "golang.org/x/sys", // sys is bbolt's
+		"go.etcd.io/bbolt", "golang.org/x/sys", // bbolt links sys, too
 		"go.uber.org/zap", "go.uber.org/multierr", // multierr is zap's
 	}
 )
