@@ -190,7 +190,8 @@ func leap(tx *bbolt.Tx, replaced uint64, now time.Time) error {
 // quarantine writes the word into the log itself: so it holds whatever opens the
 // log, and through crashes (R10).
 func (r *restoring) quarantine(ctx context.Context, temp string) error {
-	store, err := Open(temp, &Options{MapSize: int(max(1<<20, 2*min(r.reader.info.Size, 1<<29)))})
+	// Whether a coordinator may work on this file system is for its own options to say.
+	store, err := Open(temp, &Options{MapSize: int(max(1<<20, 2*min(r.reader.info.Size, 1<<29))), AllowNetworkFS: true})
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,8 @@ func Accept(ctx context.Context, path, owner, reason string) (_ Accepted, err er
 	if err != nil {
 		return Accepted{}, err
 	}
-	store, err := bolt.Open(path, nil)
+	// Whether its coordinator may work on this file system is for its own options to say.
+	store, err := bolt.Open(path, &bolt.Options{AllowNetworkFS: true})
 	if err != nil {
 		return Accepted{}, err
 	}
