@@ -171,10 +171,12 @@ func emptyMariaDB(t testing.TB, on *kind) string {
 	return s.DSN(name) + "?timeout=10s"
 }
 
-// everywhere runs a test with every kind of database.
+// everywhere runs a test with every kind of database, at the same time: they have
+// nothing in common.
 func everywhere(t *testing.T, test func(t *testing.T, on *kind)) {
 	for _, on := range kinds {
 		t.Run(on.name, func(t *testing.T) {
+			t.Parallel()
 			capability.Need(t, on.needs...)
 			test(t, on)
 		})
