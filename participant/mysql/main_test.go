@@ -158,7 +158,7 @@ func (d *database) list(t *testing.T) (branches []listed) {
 		var data string
 		require.NoError(t, rows.Scan(&format, &gtrid, &bqual, &data))
 		if strings.HasPrefix(data[gtrid:], identity) {
-			branches = append(branches, listed{data[:gtrid], fmt.Sprintf("0x%x,0x%x,%d", data[:gtrid], data[gtrid:], format)})
+			branches = append(branches, listed{data[:gtrid], fmt.Sprintf("x'%x',x'%x',%d", data[:gtrid], data[gtrid:], format)})
 		}
 	}
 	require.NoError(t, rows.Err())

@@ -125,7 +125,7 @@ func TestIDsOfTheServer(t *testing.T) {
 		_, ours := id.branch()
 		require.False(t, ours)
 	})
-	require.Equal(t, "0x6f276b,0x,1", xaID{1, "o'k", ""}.String())
+	require.Equal(t, "x'6f276b',x'',1", xaID{1, "o'k", ""}.String())
 }
 
 func TestExpiredKeepsTheHighestOfATerm(t *testing.T) {

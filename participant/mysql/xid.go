@@ -31,7 +31,9 @@ func newXAID(b participant.Branch, q string) xaID { return xaID{formatID, string
 
 // literal returns the id as the server's grammar has it, which takes no parameters
 // there.
-func (id xaID) literal() string { return fmt.Sprintf("0x%x,0x%x,%d", id.gtrid, id.bqual, id.format) }
+func (id xaID) literal() string {
+	return fmt.Sprintf("%s,%s,%d", hexText(id.gtrid), hexText(id.bqual), id.format)
+}
 
 // String is the literal for people, if it can be.
 func (id xaID) String() string {
