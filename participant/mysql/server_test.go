@@ -10,6 +10,7 @@ import (
 
 	"github.com/assent-tm/assent/participant"
 	"github.com/assent-tm/assent/participant/participanttest"
+	"github.com/assent-tm/assent/participant/participanttest/capability"
 	"github.com/assent-tm/assent/participant/participanttest/servers"
 )
 
@@ -40,7 +41,7 @@ func TestServerIsDown(t *testing.T) {
 // The same with a binary log, with which the server goes other ways.
 func TestWithBinaryLog(t *testing.T) {
 	t.Parallel()
-	server(t)
+	capability.Need(t, capability.MariaDB)
 	m, err := servers.StartMariaDB(t.Context(), "log_bin=ON", "sync_binlog=1")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, m.Close()) })
@@ -48,20 +49,13 @@ func TestWithBinaryLog(t *testing.T) {
 	var logged bytes.Buffer
 	require.NoError(t, d.open(t, logTo(&logged)).Check(t.Context()))
 	require.Contains(t, logged.String(), "MDEV-21469")
-	participanttest.Test(t, d.subject())
+	runCases(t, d, func(name string) bool { return !strings.HasSuffix(name, "-kill") })
 }
 
-// MySQL gets its statements one by one. This is no MySQL: it only calls itself one.
-func TestStatementByStatement(t *testing.T) {
-	t.Parallel()
-	server(t)
-	m, err := servers.StartMariaDB(t.Context(), "version=8.0.36")
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, m.Close()) })
-	d := newDatabaseAt(t, m)
-	d.requireMisconfigured(t, d.open(t), "xa_detach_on_prepare = ON")
+func runCases(t *testing.T, d *database, wanted func(name string) bool) {
+	t.Helper()
 	for _, c := range participanttest.Cases() {
-		if c.Name != "check" && !strings.Contains(c.Name, "-during-") {
+		if wanted(c.Name) {
 			t.Run(c.Name, func(t *testing.T) {
 				if err := c.Run(t.Context(), d.subject()); !errors.Is(err, participanttest.ErrNotApplicable) {
 					require.NoError(t, err, c.Rule)
@@ -69,4 +63,16 @@ func TestStatementByStatement(t *testing.T) {
 			})
 		}
 	}
+}
+
+// MySQL gets its statements one by one. This is no MySQL: it only calls itself one.
+func TestStatementByStatement(t *testing.T) {
+	t.Parallel()
+	capability.Need(t, capability.MariaDB)
+	m, err := servers.StartMariaDB(t.Context(), "version=8.0.36")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, m.Close()) })
+	d := newDatabaseAt(t, m)
+	d.requireMisconfigured(t, d.open(t), "xa_detach_on_prepare = ON")
+	runCases(t, d, func(name string) bool { return name != "check" && !strings.Contains(name, "-during-") })
 }
