@@ -32,7 +32,7 @@ const (
 )
 
 // maxBody bounds what a damaged length can make us read. The largest record is a
-// Header with the catalogue of a log that was opened some 400,000 times.
+// Header with the catalogue of a log that was opened a million times, see MaxTermsSize.
 const maxBody = 16 << 20
 
 // ErrCorrupt says that bytes are not a record as this program or an older one
@@ -112,8 +112,9 @@ func NextFrame(b []byte) (frame, rest []byte, err error) {
 // encoder appends one body. The first error sticks.
 type encoder struct {
 	packer
-	tx  participant.TxID
-	err error
+	tx     participant.TxID
+	err    error
+	packed []byte // room for terms
 }
 
 var encoders = sync.Pool{New: func() any { return &encoder{} }}
@@ -128,7 +129,7 @@ var fieldCount = [...]int{
 // highestVersion is the highest version of the kind that this program reads.
 func highestVersion(kind Kind) int {
 	if kind == KindHeader {
-		return versionOfWords
+		return versionOfPacked
 	}
 	return Version
 }
@@ -338,29 +339,13 @@ func (r Carried) encodeFields(e *encoder) {
 	e.time(s.Completed)
 }
 
-const (
-	branchFields    = 5
-	termMarksFields = 3
-)
+const branchFields = 5
 
 func (r Header) encodeFields(e *encoder) {
 	e.uint(r.Seq)
 	e.uuid(r.Mark)
-	if r.Catalogue == nil {
-		e.null()
-		e.null()
-		return
-	}
-	e.limit("bytes of domain", len(r.Catalogue.Domain), participant.MaxDomain)
-	e.text(r.Catalogue.Domain)
-	e.array(len(r.Catalogue.Terms))
-	for _, t := range r.Catalogue.Terms {
-		e.array(termMarksFields)
-		e.uint(uint64(t.Term))
-		e.uuid(t.Highest)
-		e.uuid(t.Mark)
-	}
-	if r.worded() {
+	e.catalogue(r.Catalogue)
+	if r.version() > headerVersion {
 		e.word(r.Catalogue.Words.Quarantine)
 		e.word(r.Catalogue.Words.Acceptance)
 	}

@@ -114,7 +114,7 @@ func TestTheLargestStateFitsAQuarterOfASegment(t *testing.T) {
 }
 
 func TestAnUnknownRecordNamesWhatItTakesToReadIt(t *testing.T) {
-	for _, c := range []struct{ kind, version int }{{200, 1}, {int(record.KindOperator), 1}, {int(record.KindBegun), 3}, {int(record.KindBegun), 0}, {int(record.KindHeader), 3}, {int(record.KindHeader), 0}, {0, 1}} {
+	for _, c := range []struct{ kind, version int }{{200, 1}, {int(record.KindOperator), 1}, {int(record.KindBegun), 3}, {int(record.KindBegun), 0}, {int(record.KindHeader), 4}, {int(record.KindHeader), 0}, {0, 1}} {
 		body, err := msgpack.Marshal([]any{c.kind, c.version, "whatever", 2, "comes"})
 		require.NoError(t, err)
 		_, _, err = record.Next(frame(body))

@@ -141,7 +141,7 @@ func (d *decoder) heuristic() Heuristic {
 
 func (d *decoder) header() Header {
 	h := Header{Term: d.tx.Term, Highest: d.tx.UUID, Seq: d.uint(), Mark: d.uuid(), Catalogue: d.catalogue()}
-	if d.err == nil && d.version == versionOfWords {
+	if d.err == nil && d.version > headerVersion {
 		h = d.worded(h)
 	}
 	return h
@@ -165,27 +165,6 @@ func (d *decoder) state(room []Branch) State {
 	s.Presumed, s.Cause, s.Reason, s.By = d.bool(), d.cause(), d.text(MaxReason), d.by()
 	s.Completed = d.time()
 	return s
-}
-
-func (d *decoder) catalogue() *Catalogue {
-	domain, n := d.text(participant.MaxDomain), d.array(maxBody)
-	if n < 0 && domain != "" {
-		d.fail("a domain and no terms")
-	}
-	if d.err != nil || n < 0 {
-		return nil
-	}
-	c := &Catalogue{Domain: domain}
-	for range n {
-		if n := d.array(termMarksFields); d.err == nil && n != termMarksFields {
-			d.fail("%d fields of a term", n)
-		}
-		if d.err != nil {
-			return nil
-		}
-		c.Terms = append(c.Terms, TermMarks{Term: participant.Term(d.uint()), Highest: d.uuid(), Mark: d.uuid()})
-	}
-	return c
 }
 
 // known fails if a value is zero that the record is about.

@@ -157,13 +157,32 @@ func genHeader(t *rapid.T) record.Header {
 	if rapid.Bool().Draw(t, "catalogue") {
 		h.Catalogue = &record.Catalogue{Domain: rapid.StringMatching(`[a-z0-9-]{1,16}`).Draw(t, "domain")}
 		for range rapid.IntRange(0, 5).Draw(t, "terms") {
-			h.Catalogue.Terms = append(h.Catalogue.Terms, record.TermMarks{Term: genTerm(t), Highest: genUUID(t), Mark: genUUID(t)})
+			h.Catalogue.Terms = append(h.Catalogue.Terms, genTermMarks(t))
+		}
+		if n := len(h.Catalogue.Terms); n > 0 && rapid.Bool().Draw(t, "many") {
+			for i := range rapid.IntRange(250, 300).Draw(t, "more") {
+				h.Catalogue.Terms = append(h.Catalogue.Terms, h.Catalogue.Terms[i%n])
+				h.Catalogue.Terms[i].Term += participant.Term(i) << 32
+			}
 		}
 		if rapid.Bool().Draw(t, "words") {
 			h.Catalogue.Words = genWords(t)
 		}
 	}
 	return h
+}
+
+func genTermMarks(t *rapid.T) record.TermMarks {
+	m := record.TermMarks{Term: genTerm(t), Highest: genUUID(t), Mark: genUUID(t)}
+	switch rapid.IntRange(0, 3).Draw(t, "ids") {
+	case 0:
+		m.Highest, m.Mark = uuid.Nil, uuid.Nil
+	case 1:
+		m.Mark = uuid.Nil
+	case 2:
+		m.Mark = m.Highest
+	}
+	return m
 }
 
 func genWords(t *rapid.T) record.Words {

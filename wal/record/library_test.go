@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"testing"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 	"github.com/vmihailenco/msgpack/v5"
 	"pgregory.net/rapid"
@@ -47,6 +48,8 @@ func newest(r record.Record) int64 {
 	switch {
 	case !ok:
 		return record.Version
+	case h.Catalogue != nil && len(h.Catalogue.Terms) > 256:
+		return 3
 	case h.Catalogue != nil && h.Catalogue.Words != (record.Words{}):
 		return 2
 	default:
@@ -58,7 +61,7 @@ func newest(r record.Record) int64 {
 func fields(r record.Record, version int64) []any {
 	id := r.TxID()
 	if h, ok := r.(record.Header); ok {
-		return append([]any{uint8(r.Kind()), version, uint64(h.Term), h.Highest[:]}, ofHeader(h)...)
+		return append([]any{uint8(r.Kind()), version, uint64(h.Term), h.Highest[:]}, ofHeader(h, version)...)
 	}
 	if version == 1 {
 		return append([]any{uint8(r.Kind()), version, uint64(id.Term), id.UUID[:]}, ofKind(r, 0)...)
@@ -124,19 +127,50 @@ func ofState(s record.State) []any {
 	}
 }
 
-func ofHeader(h record.Header) []any {
+func ofHeader(h record.Header, version int64) []any {
 	if h.Catalogue == nil {
 		return []any{h.Seq, h.Mark[:], nil, nil}
 	}
-	terms := []any{}
-	for _, m := range h.Catalogue.Terms {
-		terms = append(terms, []any{uint64(m.Term), m.Highest[:], m.Mark[:]})
+	all := []any{h.Seq, h.Mark[:], h.Catalogue.Domain}
+	if version < 3 {
+		terms := []any{}
+		for _, m := range h.Catalogue.Terms {
+			terms = append(terms, []any{uint64(m.Term), m.Highest[:], m.Mark[:]})
+		}
+		all = append(all, terms)
+	} else {
+		all = append(all, packed(h.Catalogue.Terms))
 	}
-	all := []any{h.Seq, h.Mark[:], h.Catalogue.Domain, terms}
-	if words := h.Catalogue.Words; words != (record.Words{}) {
+	if words := h.Catalogue.Words; words != (record.Words{}) || version == 3 {
 		all = append(all, ofWord(words.Quarantine), ofWord(words.Acceptance))
 	}
 	return all
+}
+
+// packed is the terms of a catalogue of many.
+func packed(terms []record.TermMarks) []byte {
+	b := binary.AppendUvarint(nil, uint64(len(terms)))
+	before := uint32(0)
+	for _, m := range terms {
+		counter := uint32(m.Term >> 32)
+		head := uint64(counter-before) << 2
+		var ids []byte
+		none := uuid.UUID{}
+		switch {
+		case m.Highest == none && m.Mark == none:
+		case m.Mark == none:
+			head, ids = head|1, m.Highest[:]
+		case m.Mark == m.Highest:
+			head, ids = head|2, m.Highest[:]
+		default:
+			head, ids = head|3, append(m.Highest[:], m.Mark[:]...)
+		}
+		b = binary.AppendUvarint(b, head)
+		b = binary.BigEndian.AppendUint32(b, uint32(m.Term))
+		b = append(b, ids...)
+		before = counter
+	}
+	return b
 }
 
 func ofWord(w record.Word) any {

@@ -65,19 +65,25 @@ const (
 	wordFields  = 4
 )
 
-// versionOfWords is the version of a Header whose catalogue has operators' words. A
-// header without any is of headerVersion, for programs that don't know them; those
-// that don't must not use a log in quarantine.
+// versionOfWords is the version of a Header whose catalogue has operators' words,
+// versionOfPacked that of one whose terms are packed, with words or without. Any other
+// header is of headerVersion, for programs that know neither; one that does not know words
+// must not use a log in quarantine.
 const (
-	headerVersion  = 1
-	versionOfWords = 2
+	headerVersion   = 1
+	versionOfWords  = 2
+	versionOfPacked = 3
 )
 
 func (r Header) version() int {
-	if r.worded() {
+	switch {
+	case r.Catalogue.packed():
+		return versionOfPacked
+	case r.worded():
 		return versionOfWords
+	default:
+		return headerVersion
 	}
-	return headerVersion
 }
 
 // worded reports whether the header holds operators' words.
@@ -102,7 +108,7 @@ func (e *encoder) word(w Word) {
 // worded reads the words at the end of a header.
 func (d *decoder) worded(h Header) Header {
 	words := Words{Quarantine: d.word(), Acceptance: d.word()}
-	if d.err == nil && (h.Catalogue == nil || words == Words{}) {
+	if d.err == nil && (h.Catalogue == nil || d.version == versionOfWords && words == Words{}) {
 		d.fail("operators' words without a catalogue, or none")
 	}
 	if d.err == nil {

@@ -25,8 +25,8 @@ var writeGolden = flag.Bool("write-golden", false, "write the golden files that 
 
 const (
 	goldens = "../../../testdata/wal"
-	// generation names the golden files of today's format. A change of the format
-	// raises it: the old files stay as they are.
+	// generation names the golden files of today's format of records. A change of it
+	// raises it: the old files stay as they are. States have their own, see states.
 	generation = "v2"
 )
 
@@ -65,7 +65,7 @@ func exists(name string) bool {
 func TestGoldenLogs(t *testing.T) {
 	if *writeGolden {
 		for name, write := range states {
-			if name = generation + "-" + name + ".db"; !exists(name) {
+			if name += ".db"; !exists(name) {
 				path := filepath.Join(t.TempDir(), "log.db")
 				write(t, path)
 				content, err := os.ReadFile(path)

@@ -19,17 +19,19 @@ import (
 // small keeps the files small.
 var small = &bolt.Options{MapSize: 32 << 10}
 
-// states are the golden logs: each leaves a log at path.
+// states are the golden logs: each leaves a log at path. The name begins with the
+// generation of the format that the state is written in.
 var states = map[string]func(t *testing.T, path string){
-	"empty":     func(t *testing.T, path string) { writing(t, path, func(*writer) {}) },
-	"in-doubt":  func(t *testing.T, path string) { writing(t, path, (*writer).inDoubt) },
-	"retained":  writeRetained,
-	"terms":     writeTerms,
-	"unclean":   writeUnclean,
-	"restored":  writeRestored,
-	"accepted":  writeAccepted,
-	"snapshot":  writeSnapshot,
-	"forgotten": writeForgotten,
+	"v2-empty":      func(t *testing.T, path string) { writing(t, path, func(*writer) {}) },
+	"v2-in-doubt":   func(t *testing.T, path string) { writing(t, path, (*writer).inDoubt) },
+	"v2-retained":   writeRetained,
+	"v2-terms":      writeTerms,
+	"v2-unclean":    writeUnclean,
+	"v2-restored":   writeRestored,
+	"v2-accepted":   writeAccepted,
+	"v2-snapshot":   writeSnapshot,
+	"v2-forgotten":  writeForgotten,
+	"v3-many-terms": writeManyTerms,
 }
 
 // writer is a coordinator's log while it is written.
@@ -195,6 +197,28 @@ func writeForgotten(t *testing.T, path string) {
 		require.NoError(t, errors.Join(w.log.Close(t.Context()), store.Close()))
 	}
 	writing(t, path, func(*writer) {})
+}
+
+// writeManyTerms leaves a catalogue that is packed: terms in which nothing was begun, one
+// with a highest id, and ones with a mark.
+func writeManyTerms(t *testing.T, path string) {
+	writing(t, path, (*writer).inDoubt)
+	store, err := bolt.Open(path, small)
+	require.NoError(t, err)
+	for i := range 260 {
+		w := opened(t, store, time.Hour)
+		if i == 100 {
+			require.NoError(t, w.log.Close(t.Context()))
+			w = opened(t, store, -1)
+			w.complete(w.committed())
+			w.complete(w.refused())
+			w.complete(w.heuristic())
+		}
+		require.NoError(t, w.log.Close(t.Context()))
+	}
+	w := opened(t, store, -1)
+	w.committed()
+	require.NoError(t, errors.Join(w.log.Close(t.Context()), store.Close()))
 }
 
 // now is the time as records keep it.
