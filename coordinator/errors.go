@@ -49,7 +49,8 @@ var (
 	ErrLimit = errors.New("limit reached")
 	// ErrLogFull: the log has no room for more than what has begun, because its disk
 	// is full or slow. What has begun can still be committed or rolled back; free
-	// space where the error says, and transactions begin again. It Is ErrLimit.
+	// space where the error says, and transactions begin again. Or the log was opened too
+	// often, then it Is wal.ErrTermsExhausted, too: begin a new one. It Is ErrLimit.
 	ErrLogFull = fmt.Errorf("%w: the log takes nothing more to begin", ErrLimit)
 	// ErrSealed: the transaction is being committed and takes no more branches.
 	ErrSealed = protocol.ErrSealed

@@ -21,7 +21,7 @@ import (
 // in safe mode from the start; see SafeMode.
 //
 // Errors: those of Config, of wal.Open (wal.ErrDamaged, wal.ErrForeign,
-// wal.ErrNewer), participant.ErrNameTaken, and participant.ErrConfig from a
+// wal.ErrNewer, wal.ErrFull, wal.ErrTermsExhausted), participant.ErrNameTaken, and participant.ErrConfig from a
 // participant that checks its service.
 func Open(ctx context.Context, config Config) (*DTM, error) {
 	if err := config.validate(); err != nil {
@@ -49,6 +49,7 @@ func Open(ctx context.Context, config Config) (*DTM, error) {
 		return nil, fmt.Errorf("open coordinator: %w", err)
 	}
 	d.log = log
+	d.warnOfTerms(log.Stats())
 	d.ctx, d.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	d.inherit(inherited)
 	plan := d.planRecovery(inherited)
@@ -80,6 +81,14 @@ func (d *DTM) preregister(ctx context.Context, p participant.Participant) error 
 		d.logger.Warn("participant could not be checked", zap.String("participant", registered.Name()), zap.Error(err))
 	}
 	return nil
+}
+
+// warnOfTerms tells, long before, that the log can't be opened for ever (R12).
+func (d *DTM) warnOfTerms(s wal.Stats) {
+	if s.TermsUsed > 0.5 {
+		d.logger.Warn("log was opened very often: the room for its list is more than half used; begin a new log once nothing is in doubt, for from 75 percent on no transaction begins",
+			zap.Int("opened", s.Terms), zap.Float64("used", s.TermsUsed))
+	}
 }
 
 // inherit puts what the log held into the table.

@@ -4,7 +4,7 @@ package wal
 // takes megabytes in a log of the usual size: carrying, dropping, several segments
 // for one Open.
 func (c Config) Small() Config {
-	c.sizes = sizes{window: 2 << 10, groupSegments: 3, groupBytes: 1 << 10, maxGroup: 6, maxBatch: 1 << 10}
+	c.sizes = sizes{window: 2 << 10, groupSegments: 3, groupBytes: 1 << 10, maxGroup: 6, maxBatch: 1 << 10, terms: usualSizes.terms}
 	return c
 }
 
@@ -12,5 +12,19 @@ func (c Config) Small() Config {
 func (c Config) DropAtOnce() Config {
 	c.sizes = usualSizes
 	c.sizes.groupSegments = 1
+	return c
+}
+
+// FewTerms makes a log that has so many bytes for its list of terms.
+func (c Config) FewTerms(bytes int) Config {
+	c.sizes = usualSizes
+	c.sizes.terms = bytes
+	return c
+}
+
+// SmallWindow makes a log re-write what is live once it is larger than 512 KiB.
+func (c Config) SmallWindow() Config {
+	c.sizes = usualSizes
+	c.sizes.window = 512 << 10
 	return c
 }

@@ -24,7 +24,8 @@ var (
 	// records were not written.
 	ErrPoisoned = errors.New("log failed earlier, nothing written")
 	// ErrFull says that no transaction can begin or grow: the store is too far
-	// behind, or lacks the space to end what has begun. What has begun can end.
+	// behind, or lacks the space to end what has begun. What has begun can end. From a
+	// write, beside ErrUnknown, it says why that failed.
 	ErrFull = errors.New("log is full")
 )
 
@@ -105,6 +106,9 @@ type Log struct {
 	failed   chan struct{}
 	release  sync.Once
 	closeErr error // what Close returns
+
+	// exhausted, if not nil, is why no transaction begins in this log any more.
+	exhausted error
 
 	// These belong to whose turn it is.
 	segments *segments
@@ -189,6 +193,11 @@ type Stats struct {
 	Bytes    int64
 	// LiveBytes is the size of the records of transactions not completed.
 	LiveBytes int64
+	// Terms is how often the log was opened. TermsUsed is the share that they may come to
+	// need of the room for the list of them (R12): above 0.75 no transaction begins
+	// (ErrFull and ErrTermsExhausted), above 1 the log can't be opened again.
+	Terms     int
+	TermsUsed float64
 	// Appends, Records and Carried count since Open: segments appended, records
 	// of callers in them, and transactions re-written into them.
 	Appends int64

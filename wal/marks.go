@@ -1,7 +1,6 @@
 package wal
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 
@@ -93,11 +92,7 @@ type marks struct {
 	words  record.Words
 }
 
-func (m *marks) find(term participant.Term) (i int, listed bool) {
-	return slices.BinarySearchFunc(m.former, term, func(t record.TermMarks, term participant.Term) int {
-		return cmp.Compare(t.Term, term)
-	})
-}
+func (m *marks) find(term participant.Term) (i int, listed bool) { return findTerm(m.former, term) }
 
 // forget raises a mark. It reports whether that is one of a former term.
 func (m *marks) forget(id participant.TxID, own participant.Term) bool {

@@ -1,7 +1,6 @@
 package wal
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -45,11 +44,7 @@ func Read(ctx context.Context, source Source) (*Contents, error) {
 	if err := t.examine(); err != nil {
 		return nil, err
 	}
-	c := &Contents{Domain: t.config.Domain, Words: t.words}
-	for _, m := range t.terms {
-		c.Terms = append(c.Terms, m)
-	}
-	slices.SortFunc(c.Terms, func(a, b record.TermMarks) int { return cmp.Compare(a.Term, b.Term) })
+	c := &Contents{Domain: t.config.Domain, Terms: t.terms, Words: t.words}
 	for _, f := range t.found {
 		c.Transactions = append(c.Transactions, &f.state)
 	}

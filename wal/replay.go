@@ -34,13 +34,15 @@ type Inherited struct {
 //  5. only then delete them
 //
 // Until the last step the old terms hold everything: Open may be interrupted
-// anywhere and be called again. It returns what is live and what is retained, in
+// anywhere and be called again. Before the last two steps it deletes what those that
+// were interrupted have re-written, so that the log does not grow with them. It returns what is live and what is retained, in
 // the order of ids.
 //
 // Outcomes whose retention has ended, or which exceed the bytes retained, are
 // forgotten on the way, the oldest first; Config.Forgotten is not told.
 //
-// An error Is ErrForeign, ErrDamaged, ErrNewer, or one of the store's.
+// An error Is ErrForeign, ErrDamaged, ErrNewer, ErrTermsExhausted, or one of the store's, as
+// ErrFull for a store without space: nothing is lost then, and Open may be called again.
 func Open(ctx context.Context, store Store, config Config) (*Log, []Inherited, error) {
 	if err := config.validate(); err != nil {
 		return nil, nil, fmt.Errorf("open log: %w", err)
@@ -63,6 +65,12 @@ func (t *taker) open(ctx context.Context, store Store) (*Log, []Inherited, error
 	if err := t.examine(); err != nil {
 		return nil, nil, err
 	}
+	if err := t.checkTerms(); err != nil {
+		return nil, nil, err
+	}
+	if err := t.deleteListed(ctx); err != nil {
+		return nil, nil, err
+	}
 	stream, err := store.Open(ctx, t.config.Owner)
 	if err != nil {
 		return nil, nil, err
@@ -77,10 +85,8 @@ func (t *taker) open(ctx context.Context, store Store) (*Log, []Inherited, error
 		return nil, nil, err
 	}
 	// Only now: until here the old terms were the durable ones (R9).
-	for _, old := range t.streams {
-		if err := old.Delete(ctx); err != nil {
-			return nil, nil, fmt.Errorf("delete log term %s: %w", old.Term(), err)
-		}
+	if err := deleteTerms(ctx, &t.streams); err != nil {
+		return nil, nil, err
 	}
 	l.reserve()
 	return l, inherited, nil
@@ -90,12 +96,15 @@ func (t *taker) open(ctx context.Context, store Store) (*Log, []Inherited, error
 // terms nor of their records matters, nor that some of them were re-written by an
 // Open that was interrupted.
 type taker struct {
-	config  Config
-	streams []Stream // taken over
-	own     Stream   // of the fresh term
-	terms   map[participant.Term]record.TermMarks
-	words   record.Words
-	reader  *record.Reader
+	config Config
+	// streams and redundant are of the terms taken over and not deleted yet.
+	streams   []Stream
+	redundant redundant
+	own       Stream             // of the fresh term
+	terms     []record.TermMarks // in the order of their numbers
+	words     record.Words
+	reader    *record.Reader
+	frame     []byte // room for one
 	// found is in the order in which the transactions were first read: nearly that of
 	// their ids, and that in which they lie in memory.
 	found []*found
@@ -121,7 +130,6 @@ type found struct {
 func newTaker(config Config) *taker {
 	return &taker{
 		config: config,
-		terms:  make(map[participant.Term]record.TermMarks),
 		reader: record.NewReader(),
 		index:  make(map[uint64]uint32),
 	}
@@ -144,18 +152,25 @@ func (t *taker) takeOver(ctx context.Context, store Store) error {
 		}
 		t.streams = append(t.streams, stream)
 		t.mark(record.TermMarks{Term: term})
-		s := scan{taker: t, term: term, epoch: stream.Epoch()}
+		s := scan{taker: t, term: term, epoch: stream.Epoch(), redundant: true}
 		if err := store.Scan(ctx, term, s.segment); err != nil {
 			return fmt.Errorf("read log term %s: %w", term, err)
+		}
+		if s.redundant {
+			t.streams = t.streams[:len(t.streams)-1]
+			t.redundant.add(stream, s.catalogue)
 		}
 	}
 	return nil
 }
 
 func (t *taker) mark(m record.TermMarks) {
-	known := t.terms[m.Term]
-	known.Term = m.Term
-	t.terms[m.Term] = known.Merge(m)
+	i, known := findTerm(t.terms, m.Term)
+	if known {
+		t.terms[i] = t.terms[i].Merge(m)
+	} else {
+		t.terms = slices.Insert(t.terms, i, m)
+	}
 }
 
 // scan reads one term.
@@ -164,6 +179,9 @@ type scan struct {
 	term  participant.Term
 	epoch uint64
 	last  uint64 // the segment read before
+	// redundant: every record so far repeats what was read of its transaction before.
+	redundant bool
+	catalogue *record.Catalogue // the newest one of the term
 }
 
 func (s *scan) segment(seq uint64, data []byte) error {
@@ -173,10 +191,12 @@ func (s *scan) segment(seq uint64, data []byte) error {
 	s.last = seq
 	first := true
 	for len(data) > 0 {
-		var err error
-		if data, err = s.taker.reader.Next(data); err != nil {
+		rest, err := s.taker.reader.Next(data)
+		if err != nil {
 			return fmt.Errorf("segment %d: %w", seq, unreadable(err))
 		}
+		frame := data[:len(data)-len(rest)]
+		data = rest
 		isHeader := s.taker.reader.Kind() == record.KindHeader
 		switch {
 		case isHeader != first:
@@ -184,7 +204,7 @@ func (s *scan) segment(seq uint64, data []byte) error {
 		case isHeader:
 			err = s.header(seq)
 		default:
-			err = s.record()
+			err = s.record(frame)
 		}
 		if err != nil {
 			return fmt.Errorf("segment %d: %w", seq, err)
@@ -222,16 +242,16 @@ func (s *scan) header(seq uint64) error {
 	if r.Catalogue.Domain != s.taker.config.Domain {
 		return fmt.Errorf("%w: it belongs to domain %q, not to %q", ErrForeign, r.Catalogue.Domain, s.taker.config.Domain)
 	}
-	for _, m := range r.Catalogue.Terms {
-		s.taker.mark(m)
-	}
+	s.catalogue = r.Catalogue
+	s.taker.terms = mergeTerms(s.taker.terms, r.Catalogue.Terms)
 	s.taker.words = s.taker.words.Merge(r.Catalogue.Words)
 	return nil
 }
 
-func (s *scan) record() error {
+func (s *scan) record(frame []byte) error {
 	f := s.taker.of(s.taker.reader.TxID())
 	f.epoch = max(f.epoch, s.epoch)
+	s.redundant = s.redundant && s.repeats(f, frame)
 	if kind := s.taker.reader.Kind(); kind == record.KindBegun || kind == record.KindCarried {
 		f.rooted = true
 	}
@@ -274,10 +294,12 @@ func (t *taker) examine() error {
 	rooted := t.found[:0]
 	for _, f := range t.found {
 		id := f.state.Tx
-		m, listed := t.terms[id.Term]
-		switch {
-		case !listed:
+		i, listed := findTerm(t.terms, id.Term)
+		if !listed {
 			return fmt.Errorf("%w: transaction %s is of a term that the log does not list", ErrDamaged, id)
+		}
+		m := t.terms[i]
+		switch {
 		case !m.Begun(id.UUID):
 			return fmt.Errorf("%w: transaction %s is above %x, the highest of its term", ErrDamaged, id, m.Highest)
 		case f.rooted:
@@ -297,16 +319,9 @@ func (t *taker) examine() error {
 
 // newLog returns the log of a fresh term, its writer not started.
 func (t *taker) newLog(ctx context.Context, stream Stream) (*Log, error) {
-	former := make([]record.TermMarks, 0, len(t.terms))
-	for _, m := range t.terms {
-		if m.Term >= stream.Term() {
-			return nil, fmt.Errorf("%w: the fresh term %s is not above the former term %s", ErrDamaged, stream.Term(), m.Term)
-		}
-		former = append(former, m)
+	if n := len(t.terms); n > 0 && t.terms[n-1].Term >= stream.Term() {
+		return nil, fmt.Errorf("%w: the fresh term %s is not above the former term %s", ErrDamaged, stream.Term(), t.terms[n-1].Term)
 	}
-	slices.SortFunc(former, func(a, b record.TermMarks) int {
-		return participant.TxID{Term: a.Term}.Compare(participant.TxID{Term: b.Term})
-	})
 	l := &Log{
 		stream:   stream,
 		config:   t.config,
@@ -316,9 +331,10 @@ func (t *taker) newLog(ctx context.Context, stream Stream) (*Log, error) {
 		closing:  make(chan struct{}),
 		stopped:  make(chan struct{}),
 		failed:   make(chan struct{}),
-		segments: newSegments(t.config, stream.Term(), former),
+		segments: newSegments(t.config, stream.Term(), t.terms),
 	}
 	l.segments.marks.words = t.words
+	l.countTerms()
 	l.flush.Stop()
 	l.ctx, l.abandon = context.WithCancel(context.WithoutCancel(ctx))
 	return l, nil
@@ -329,7 +345,7 @@ func (t *taker) newLog(ctx context.Context, stream Stream) (*Log, error) {
 func (t *taker) release(ctx context.Context) {
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
 	defer stop()
-	for _, stream := range append(t.streams, t.own) {
+	for _, stream := range slices.Concat(t.streams, t.redundant.streams, []Stream{t.own}) {
 		if stream != nil {
 			// That it fails changes nothing: the terms stay as they are.
 			_ = stream.Release(ctx)

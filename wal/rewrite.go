@@ -18,7 +18,7 @@ func (t *taker) rewrite(ctx context.Context, l *Log, now time.Time) ([]Inherited
 		return nil, err
 	}
 	inherited := make([]Inherited, 0, len(kept))
-	w := carrier{log: l, written: make(chan error, 1)}
+	w := carrier{log: l, after: t.deleteRedundant, written: make(chan error, 1)}
 	w.written <- nil
 	q, spare := &queue{}, &queue{}
 	var frame []byte
@@ -51,7 +51,9 @@ func (t *taker) rewrite(ctx context.Context, l *Log, now time.Time) ([]Inherited
 // carrier appends carried records to the own term: one queue is written while the
 // next is filled.
 type carrier struct {
-	log     *Log
+	log *Log
+	// after is called when an append is durable; the catalogue is in the first.
+	after   func(context.Context) error
 	written chan error // of the queue before
 }
 
@@ -61,7 +63,13 @@ func (w *carrier) write(ctx context.Context, q *queue) error {
 	if err := w.wait(); err != nil {
 		return err
 	}
-	go func() { w.written <- w.log.appendCarried(ctx, q) }()
+	go func() {
+		err := w.log.appendCarried(ctx, q)
+		if err == nil {
+			err = w.after(ctx)
+		}
+		w.written <- err
+	}()
 	return nil
 }
 

@@ -20,7 +20,7 @@ const (
 // room is how much may still begin, as the store has it. Guarded by Log.mu.
 type room struct {
 	bytes   int64 // of Begun and Enlisted, queued or to come
-	short   error // why the store keeps less than it was asked for
+	short   error // why the store keeps less than it was asked for, or nothing may begin
 	refused bool  // somebody was, since the store was asked
 }
 
@@ -57,13 +57,17 @@ func (l *Log) reserve() {
 	l.mu.Unlock()
 	due := l.segments.outstanding()
 	have, err := l.stream.Reserve(due + admission*int64(queued+l.config.sizes.maxBatch))
+	if l.exhausted != nil {
+		err = l.exhausted
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.room = room{bytes: (have - due) / admission, short: err}
 }
 
 // outstanding is how many bytes may be appended until all that is live has ended
-// and a next Open has re-written everything beside what is there.
+// and a next Open has re-written everything beside what is there. There may be two more
+// catalogues then: one that replaces one, and one of an Open that was interrupted.
 func (s *segments) outstanding() int64 {
-	return s.bytes + 2*s.live + uncounted
+	return s.bytes + 2*s.live + 2*s.catalogueBytes + uncounted
 }

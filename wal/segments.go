@@ -23,9 +23,14 @@ type sizes struct {
 	// along has as much room, so that records and carried ones make at most 1 MiB,
 	// which every driver must accept; only the header comes on top.
 	maxBatch int
+	// terms is how many bytes the list of former terms may need in a catalogue.
+	terms int
 }
 
-var usualSizes = sizes{window: 4 << 20, groupSegments: 64, groupBytes: 256 << 10, maxGroup: 1024, maxBatch: 512 << 10}
+var usualSizes = sizes{
+	window: 4 << 20, groupSegments: 64, groupBytes: 256 << 10, maxGroup: 1024, maxBatch: 512 << 10,
+	terms: record.MaxTermsSize,
+}
 
 const (
 	// usualFrames is room for the records of a transaction with a few branches.
@@ -56,10 +61,11 @@ type segments struct {
 	carries int64      // transactions re-written so far
 	spare   [][]byte   // room for frames, of transactions that completed
 
-	// catalogue is the number of the segment with the newest catalogue,
-	// catalogueDue that a newer one is due.
-	catalogue    uint64
-	catalogueDue bool
+	// catalogue is the number of the segment with the newest catalogue, catalogueBytes
+	// the size of that, catalogueDue that a newer one is due.
+	catalogue      uint64
+	catalogueBytes int64
+	catalogueDue   bool
 
 	// The segment being made.
 	making    *segment
@@ -68,6 +74,7 @@ type segments struct {
 	drop      []uint64
 	forgotten []participant.TxID
 	data      []byte // the sealed segment
+	header    int    // bytes of it
 }
 
 // segment is what is known of a segment that the store holds.
@@ -191,15 +198,22 @@ func (s *segments) retire(now time.Time) error {
 // group returns how many of the oldest segments can be emptied; 0 if they are too
 // few to be worth it.
 func (s *segments) group(now time.Time) int {
-	n, freed := 0, int64(0)
+	n, freed, rewritten := 0, int64(0), int64(0)
 	for _, seg := range s.list[:min(len(s.list), s.config.sizes.maxGroup)] {
 		if !s.disposable(seg, s.bytes-freed, now) {
 			break
 		}
 		n++
 		freed += seg.bytes
+		if seg.seq == s.catalogue {
+			// It is written anew, however long it is.
+			rewritten, freed = s.catalogueBytes, freed-s.catalogueBytes
+		}
 	}
-	if n < s.config.sizes.groupSegments && freed < s.config.sizes.groupBytes {
+	switch {
+	case n < s.config.sizes.groupSegments && freed < s.config.sizes.groupBytes:
+		return 0
+	case n < s.config.sizes.maxGroup && freed < rewritten:
 		return 0
 	}
 	return n
@@ -221,6 +235,7 @@ func (s *segments) disposable(seg *segment, size int64, now time.Time) bool {
 	}
 	// Carrying costs at most as much as is freed: in a log twice the size of what
 	// is live, half of every round is garbage.
+	size -= s.catalogueBytes // never garbage
 	return seg.live == nil || size > s.config.sizes.window && size > 2*s.live
 }
 
@@ -292,6 +307,7 @@ func (s *segments) seal() (seq uint64, data []byte, drop []uint64, err error) {
 	if s.data, err = record.Append(s.data[:0], header); err != nil {
 		return 0, nil, nil, fmt.Errorf("segment %d: %w", s.making.seq, err)
 	}
+	s.header = len(s.data)
 	// Carried records come first, though the order does not matter to a merge: it
 	// is the order in which a reader wants them.
 	s.data = append(s.data, s.carried...)
@@ -308,7 +324,7 @@ func (s *segments) appended() (forgotten []participant.TxID, catalogued bool) {
 	s.list = append(s.list, seg)
 	s.bytes += seg.bytes
 	if catalogued {
-		s.catalogue, s.catalogueDue = seg.seq, false
+		s.catalogue, s.catalogueBytes, s.catalogueDue = seg.seq, int64(s.header), false
 	}
 	s.making = &segment{seq: seg.seq + 1}
 	s.records, s.carried, s.drop, s.forgotten = nil, s.carried[:0], s.drop[:0], nil

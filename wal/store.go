@@ -22,6 +22,9 @@ var (
 	ErrNoTerm = errors.New("no such log term")
 	// ErrLocked says that the log is open already, in this process or another.
 	ErrLocked = errors.New("log is in use")
+	// ErrTermsExhausted says that the log was opened so often that it has no number, or
+	// no room in its list, for another term (R9).
+	ErrTermsExhausted = errors.New("log was opened too often")
 	// ErrDamaged says that what is stored can't be what was written.
 	ErrDamaged = errors.New("log is damaged")
 	// ErrNewer says that a newer program wrote the log.
@@ -38,6 +41,7 @@ var (
 type Store interface {
 	// Open begins a fresh term whose number was never used before and is higher
 	// than any other in the store. The term is durable when Open returns.
+	// ErrTermsExhausted if there is no such number.
 	Open(ctx context.Context, owner string) (Stream, error)
 
 	// Orphans returns the terms without a live owner, oldest first, and a

@@ -126,7 +126,7 @@ func (s *Store) open(mapSize int, singleSync bool) (err error) {
 		return tx.Bucket(metaBucket).Delete(closedKey)
 	})
 	if err != nil {
-		return errors.Join(explainFull(s.path, err), s.db.close(err))
+		return errors.Join(err, s.db.close(err))
 	}
 	// From here on: the commit before is a closed log's, which a torn one can't go back to.
 	s.db.once = singleSync
@@ -187,7 +187,7 @@ func (s *Store) update(what string, fn func(*bbolt.Tx) error) error {
 		err = errReplaced
 	}
 	if err != nil {
-		return s.fail(what, err)
+		return s.fail(what, explainFull(s.path, err))
 	}
 	s.commits.Add(1)
 	return nil

@@ -92,7 +92,7 @@ func TestOpenFailsWhenTermsAreExhausted(t *testing.T) {
 	last := openTerm(t, s)
 	require.Equal(t, uint32(1<<24-1), last.Term().Counter())
 	_, err := s.Open(t.Context(), "owner")
-	require.ErrorIs(t, err, ErrTermsExhausted)
+	require.ErrorIs(t, err, wal.ErrTermsExhausted)
 	appendTo(t, last, 1) // the term that is open goes on
 }
 

@@ -13,17 +13,13 @@ import (
 	"github.com/assent-tm/assent/wal"
 )
 
-// ErrTermsExhausted says that the log was opened 2^24-1 times and can't be opened
-// again. Begin a new one when nothing is in doubt any more.
-var ErrTermsExhausted = errors.New("log has no term numbers left")
-
 // claim is a takeover that is durable, of a term that was not asked for yet.
 type claim struct {
 	owner string
 	epoch uint64
 }
 
-// Open is a [wal.Store]'s. An error may also be [ErrTermsExhausted].
+// Open is a [wal.Store]'s.
 func (s *Store) Open(ctx context.Context, owner string) (wal.Stream, error) {
 	if err := errors.Join(ctx.Err(), checkOwner(owner)); err != nil {
 		return nil, fmt.Errorf("open a term: %w", err)
@@ -41,7 +37,8 @@ func (s *Store) Open(ctx context.Context, owner string) (wal.Stream, error) {
 		c.terms++
 		c.epoch++
 		if !(participant.Term(c.terms) << 32).Valid() {
-			return refusal{ErrTermsExhausted}
+			return refusal{fmt.Errorf("%w: all %d term numbers are used; `assent log` shows what is in doubt: finish that by hand at the participants, and begin a new log",
+				wal.ErrTermsExhausted, c.terms-1)}
 		}
 		opened.term = participant.NewTerm(c.terms, binary.BigEndian.Uint32(random[:]))
 		opened.epoch = c.epoch
