@@ -11,10 +11,9 @@ import (
 // is, without Commit and Rollback, which are the coordinator's to say. Not for
 // concurrent use, as that.
 //
-// Once the transaction is rolled back ExecContext and QueryContext return an
-// ErrRolledBack; the Row of QueryRowContext fails with context.Canceled, or as rows
-// that are open do, with what their broken connection gives. Such a connection is not
-// used again.
+// Once the transaction is rolled back its methods return an ErrRolledBack, the Row of
+// QueryRowContext included; what runs, and rows that are open, fail with the error
+// that their broken connection gives. That is not used again.
 type SQLSession struct {
 	s    *session
 	conn *sql.Conn
@@ -36,21 +35,26 @@ func (q *SQLSession) start(ctx context.Context) error {
 	return nil
 }
 
-// bind returns a context that ends with ctx, or with the session.
-func (q *SQLSession) bind(ctx context.Context) context.Context {
+// bind returns a context that ends with ctx, or with the session. Nobody tells when
+// rows are closed: where done is not called, the session's end does its work.
+func (q *SQLSession) bind(ctx context.Context) (bound context.Context, done func()) {
 	bound, cancel := context.WithCancel(ctx)
-	// Nobody tells when rows are closed: the session's end releases both.
-	context.AfterFunc(q.ctx, cancel)
-	return bound
+	stop := context.AfterFunc(q.ctx, cancel)
+	return bound, func() { stop(); cancel() }
 }
+
+// note releases the session after a statement.
+func (q *SQLSession) note(err error) error { return q.s.done(nil, pgconn.CommandTag{}, err) }
 
 // ExecContext runs a statement.
 func (q *SQLSession) ExecContext(ctx context.Context, statement string, args ...any) (sql.Result, error) {
 	if err := q.s.take(); err != nil {
 		return nil, err
 	}
-	result, err := q.conn.ExecContext(q.bind(ctx), statement, args...)
-	return result, q.s.done(nil, pgconn.CommandTag{}, err)
+	ctx, done := q.bind(ctx)
+	defer done()
+	result, err := q.conn.ExecContext(ctx, statement, args...)
+	return result, q.note(err)
 }
 
 // QueryContext runs a query. Its rows have to be closed before the next statement,
@@ -59,19 +63,51 @@ func (q *SQLSession) QueryContext(ctx context.Context, query string, args ...any
 	if err := q.s.take(); err != nil {
 		return nil, err
 	}
-	rows, err := q.conn.QueryContext(q.bind(ctx), query, args...)
-	return rows, q.s.done(nil, pgconn.CommandTag{}, err)
+	ctx, done := q.bind(ctx)
+	rows, err := q.conn.QueryContext(ctx, query, args...)
+	if err != nil {
+		done()
+	}
+	return rows, q.note(err)
 }
 
 // QueryRowContext runs a query that returns at most one row.
 func (q *SQLSession) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
-	if q.s.take() != nil {
-		// Nobody but database/sql can make a Row that fails.
-		ctx, cancel := context.WithCancel(ctx)
-		cancel()
-		return q.conn.QueryRowContext(ctx, query, args...)
+	if err := q.s.take(); err != nil {
+		return q.s.p.db.QueryRowContext(failed{ctx, err}, query) //nolint:contextcheck // it is ctx, ended
 	}
-	row := q.conn.QueryRowContext(q.bind(ctx), query, args...)
-	_ = q.s.done(nil, pgconn.CommandTag{}, row.Err())
+	ctx, done := q.bind(ctx)
+	row := q.conn.QueryRowContext(ctx, query, args...)
+	if row.Err() != nil {
+		done()
+	}
+	_ = q.note(row.Err())
 	return row
 }
+
+// PrepareContext makes a prepared statement, which ends with the session.
+func (q *SQLSession) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
+	if err := q.s.take(); err != nil {
+		return nil, err
+	}
+	ctx, done := q.bind(ctx)
+	defer done()
+	statement, err := q.conn.PrepareContext(ctx, query)
+	return statement, q.note(err)
+}
+
+// failed is a context that has ended with an error: the way to make a *sql.Row of it.
+type failed struct {
+	context.Context
+	err error
+}
+
+func (f failed) Err() error { return f.err }
+
+func (f failed) Done() <-chan struct{} { return ended }
+
+var ended = func() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()

@@ -42,6 +42,12 @@ func TestSQLSession(t *testing.T) {
 	require.Equal(t, 1, n)
 	require.ErrorIs(t, session.QueryRowContext(t.Context(), "SELECT 1 WHERE false").Scan(&n), sql.ErrNoRows)
 
+	statement, err := session.PrepareContext(t.Context(), "SELECT count(*) FROM effect WHERE tx <> $1")
+	require.NoError(t, err)
+	require.NoError(t, statement.QueryRowContext(t.Context(), "other").Scan(&n))
+	require.Equal(t, 1, n)
+	require.NoError(t, statement.Close())
+
 	f.votes(tx, participant.VotePrepared)
 	_, err = session.ExecContext(t.Context(), "SELECT 1")
 	require.ErrorIs(t, err, postgres.ErrFinished)
@@ -130,7 +136,9 @@ func TestSQLRollbackBreaksOff(t *testing.T) {
 			require.ErrorIs(t, err, postgres.ErrRolledBack)
 			_, err = session.QueryContext(t.Context(), "SELECT 1") //nolint:rowserrcheck,sqlclosecheck // there are none
 			require.ErrorIs(t, err, postgres.ErrRolledBack)
-			require.Error(t, session.QueryRowContext(t.Context(), "SELECT 1").Scan(new(int)))
+			require.ErrorIs(t, session.QueryRowContext(t.Context(), "SELECT 1").Scan(new(int)), postgres.ErrRolledBack)
+			_, err = session.PrepareContext(t.Context(), "SELECT 1") //nolint:sqlclosecheck // there is none
+			require.ErrorIs(t, err, postgres.ErrRolledBack)
 			f.poolIsClean()
 		})
 	}
