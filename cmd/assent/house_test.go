@@ -37,6 +37,8 @@ var mayImport = map[string][]string{
 	"participant/participanttest/capability":         {},
 	"participant/participanttest/servers":            {},
 	"participant/participanttest/servers/natsserver": {"participant/participanttest/servers"},
+	"participant/nats":                               {"participant", "participant/staging"},
+	"participant/redis":                              {"participant", "participant/staging"},
 	"participant/remote":                             {"participant", "coordinator/api"},
 
 	"wal/record":  {"participant"},

@@ -10,11 +10,8 @@ import (
 // maxArguments bounds one operation: Lua's stack takes 8000 values.
 const maxArguments = 4096
 
-// overhead is what an operation and a session are taken to cost beside their bytes.
-const (
-	operationOverhead = 64
-	sessionOverhead   = 512
-)
+// operationOverhead is what an operation is taken to cost beside its bytes.
+const operationOverhead = 64
 
 // operation is one command with its arguments, the second of which is its key.
 type operation []string

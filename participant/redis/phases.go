@@ -13,7 +13,7 @@ import (
 // It refuses what can't be applied, a branch whose session is not in this process, and
 // any when the server's memory is used up.
 func (p *Participant) Prepare(ctx context.Context, b participant.Branch) (participant.Vote, error) {
-	operations, found := p.sessions.seal(b.Tx)
+	operations, found := p.sessions.Seal(b.Tx)
 	a, err := p.run(ctx, verbPrepare, b, found, operations, keysOf(operations))
 	if outOfMemory(err) {
 		return participant.VoteRefused, p.explain("prepare", b, fmt.Errorf("%w: the server's memory is used up (maxmemory): %w", participant.ErrRefused, err))
@@ -23,17 +23,17 @@ func (p *Participant) Prepare(ctx context.Context, b participant.Branch) (partic
 	}
 	switch a.what {
 	case isPrepared:
-		p.sessions.drop(b.Tx, ErrFinished)
+		p.sessions.Finish(b.Tx)
 		return participant.VotePrepared, nil
 	case isEmpty:
-		p.sessions.drop(b.Tx, ErrFinished)
+		p.sessions.Finish(b.Tx)
 		return participant.VoteReadOnly, nil
 	case isElsewhere, isForbidden:
 		return 0, p.explain("prepare", b, a.err(p))
 	case isStale:
 		return participant.VoteRefused, p.explain("prepare", b, a.err(p))
 	default:
-		p.sessions.drop(b.Tx, ErrRolledBack)
+		p.sessions.RollBack(b.Tx)
 		return participant.VoteRefused, p.explain("prepare", b, a.err(p))
 	}
 }
@@ -80,7 +80,7 @@ func (p *Participant) commit(ctx context.Context, b participant.Branch) error {
 // Rollback drops the operations and leaves a mark that refuses a late Prepare. A
 // committed branch is a *HeuristicError of OutcomeCommitted.
 func (p *Participant) Rollback(ctx context.Context, b participant.Branch) error {
-	p.sessions.drop(b.Tx, ErrRolledBack)
+	p.sessions.RollBack(b.Tx)
 	a, err := p.run(ctx, verbRollback, b, false, nil, nil)
 	switch {
 	case err != nil:
@@ -96,19 +96,19 @@ func (p *Participant) Rollback(ctx context.Context, b participant.Branch) error 
 // keeps of the branch then, committed or rolled back, is the proof of which way it
 // went.
 func (p *Participant) CommitOnePhase(ctx context.Context, b participant.Branch) error {
-	operations, found := p.sessions.seal(b.Tx)
+	operations, found := p.sessions.Seal(b.Tx)
 	a, err := p.run(ctx, verbOnePhase, b, found, operations, keysOf(operations))
 	switch {
 	case outOfMemory(err):
 		// Unknown: a call before may have got through.
 	case err != nil:
 	case a.what == isCommitted:
-		p.sessions.drop(b.Tx, ErrFinished)
+		p.sessions.Finish(b.Tx)
 	case a.what == isUndeclared:
 		err = p.commit(ctx, b) // it was prepared, elsewhere perhaps
 	default:
 		if err = a.err(p); errors.Is(err, participant.ErrRefused) {
-			p.sessions.drop(b.Tx, ErrRolledBack)
+			p.sessions.RollBack(b.Tx)
 		}
 	}
 	return p.explain("commit in one phase", b, err)

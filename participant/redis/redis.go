@@ -10,6 +10,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/assent-tm/assent/participant"
+	"github.com/assent-tm/assent/participant/staging"
 )
 
 // Defaults of Config.
@@ -71,7 +72,7 @@ type Config struct {
 type Participant struct {
 	cfg      Config
 	keys     keys
-	sessions sessions
+	sessions *staging.Sessions[operation]
 	database atomic.Pointer[string]
 }
 
@@ -92,9 +93,11 @@ func New(cfg Config) (*Participant, error) {
 		return nil, err
 	}
 	return &Participant{
-		cfg:      cfg,
-		keys:     newKeys(cfg.HashTag, cfg.Name),
-		sessions: sessions{open: map[participant.TxID]*Session{}, limit: cfg.MaxStaged},
+		cfg:  cfg,
+		keys: newKeys(cfg.HashTag, cfg.Name),
+		sessions: staging.New[operation](staging.Limits{
+			Items: cfg.MaxOperations, Bytes: cfg.MaxBytes, Total: cfg.MaxStaged, What: "operations", Name: "Config.MaxOperations",
+		}),
 	}, nil
 }
 

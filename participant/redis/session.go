@@ -10,17 +10,18 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/assent-tm/assent/participant"
+	"github.com/assent-tm/assent/participant/staging"
 )
 
 // Errors of a session.
 var (
 	// ErrRolledBack is what a session's methods return once its branch was rolled back,
 	// by the transaction's timeout perhaps. What it staged is gone.
-	ErrRolledBack = errors.New("the branch was rolled back")
+	ErrRolledBack = staging.ErrRolledBack
 	// ErrFinished is what they return once the branch was asked for its vote.
-	ErrFinished = errors.New("the session is over: its transaction is being committed")
+	ErrFinished = staging.ErrFinished
 	// ErrLimit says that a bound of Config was reached.
-	ErrLimit = errors.New("over a limit")
+	ErrLimit = staging.ErrLimit
 	// ErrKey says that a key can't be written as an operation wants, because of its
 	// name, of what it holds, or of what the user may.
 	ErrKey = errors.New("key can't be written")
@@ -33,19 +34,12 @@ var (
 // for a key that the branch must not write. An error leaves the session as it was. Safe
 // for concurrent use.
 type Session struct {
-	p *Participant
-
-	// Guarded by sessions.mu.
-	branch     participant.Branch
-	enlisted   bool
-	joining    int
-	operations []operation
-	size       int
-	ended      error // ErrFinished or ErrRolledBack
+	p      *Participant
+	staged *staging.Session[operation]
 }
 
 // Join enlists the participant in tx and returns the session of its branch; joining
-// again returns the same one. What a session staged is lost with the process until it
+// again returns one that stages into the same. What a session staged is lost with the process until it
 // is prepared, and the transaction is then rolled back.
 //
 // Errors: the server can't be reached, for it is asked which database it is; ErrLimit;
@@ -63,22 +57,15 @@ func (p *Participant) join(ctx context.Context, tx participant.Enlister) (*Sessi
 	if err != nil {
 		return nil, err
 	}
-	// Before Enlist: from then on the branch may be told to roll back.
-	s, err := p.sessions.join(p, tx.ID())
+	staged, err := p.sessions.Join(ctx, tx, p, []byte(database))
 	if err != nil {
 		return nil, err
 	}
-	b, err := tx.Enlist(ctx, p, []byte(database))
-	p.sessions.joined(s, b, err)
-	return s, err
+	return &Session{p, staged}, nil
 }
 
 // Branch returns the session's branch.
-func (s *Session) Branch() participant.Branch {
-	s.p.sessions.mu.Lock()
-	defer s.p.sessions.mu.Unlock()
-	return s.branch
-}
+func (s *Session) Branch() participant.Branch { return s.staged.Branch() }
 
 // Set sets the string at the key. The key must hold a string or nothing.
 func (s *Session) Set(key, value string) error {
@@ -119,7 +106,7 @@ func (s *Session) stage(o operation) error {
 	if err := s.p.mayWrite(o.key()); err != nil {
 		return s.explain(fmt.Errorf("%w: %q: %w", ErrKey, o.key(), err))
 	}
-	return s.explain(s.p.sessions.stage(s, o, s.p.cfg))
+	return s.explain(s.staged.Stage(o, o.size()))
 }
 
 // mayWrite tells what is wrong with a key's name.
