@@ -55,8 +55,8 @@ type Config struct {
 	// prepared yet, by default 256 MiB.
 	MaxStaged int
 
-	// Retention is how long a finished branch is kept after Forget. It must be longer
-	// than the coordinator's Config.Retention: a Prepare that comes after it is taken
+	// Retention is how long a finished branch is kept after Forget. It must be at least
+	// the coordinator's Config.Retention: a Prepare that comes after it is taken
 	// for a new one, and would be told an outcome that the coordinator still keeps.
 	Retention time.Duration
 	// MaxRetention is how long a finished branch is kept if Forget is not called for

@@ -122,9 +122,7 @@ func (p *Participant) knownDatabase(ctx context.Context) (string, error) {
 	if known := p.database.Load(); known != nil {
 		return *known, nil
 	}
-	var random [16]byte
-	_, _ = rand.Read(random[:]) // never fails
-	err := p.cfg.Client.SetNX(ctx, p.keys.identity, hex.EncodeToString(random[:]), 0).Err()
+	err := p.cfg.Client.SetNX(ctx, p.keys.identity, rand.Text(), 0).Err()
 	if err != nil {
 		return "", fmt.Errorf("name the database: %w", p.misconfigured(err))
 	}
