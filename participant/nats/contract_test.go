@@ -55,10 +55,11 @@ func subject(url string) (participanttest.Subject, error) {
 
 func TestContract(t *testing.T) {
 	s := newService(t)
-	kit, err := subject(server(t).URL())
+	running := server(t)
+	kit, err := subject(running.URL())
 	require.NoError(t, err)
 	kit.Restart = func(ctx context.Context) error {
-		if err := server(t).Restart(ctx); err != nil {
+		if err := running.Restart(ctx); err != nil {
 			return err
 		}
 		return connected(ctx, s.js.Conn())
@@ -77,6 +78,7 @@ func TestContract(t *testing.T) {
 		return false, fmt.Errorf("%d messages, want two, in order", len(messages))
 	}
 	// A stream that loses a subject between Publish and Prepare.
+	//nolint:contextcheck // the stream is the test's own
 	kit.Refuse = func(ctx context.Context, p participant.Participant, tx participant.Enlister) error {
 		s.change(func(c *jetstream.StreamConfig) { c.Subjects = append(c.Subjects, "gone") })
 		session, err := p.(*process).Join(ctx, tx)

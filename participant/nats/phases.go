@@ -97,7 +97,7 @@ func (p *Participant) check(ctx context.Context, messages []message) (data []byt
 func (p *Participant) refuse(ctx context.Context, b participant.Branch, reason error) (participant.Vote, error) {
 	is, first, err := p.decide(ctx, b, rolledBack, nil)
 	if err != nil {
-		return 0, fmt.Errorf("refuse (%v): %w", reason, err)
+		return 0, fmt.Errorf("refuse (%s): %w", reason.Error(), err) // not wrapped: it is not refused yet
 	}
 	if !first {
 		reason = p.late(ctx, b, is)
@@ -167,10 +167,10 @@ func (p *Participant) commitUnstaged(ctx context.Context, b participant.Branch) 
 // answer returns what is answered to a coordinator that wants the branch to be ended
 // one way.
 func answer(is, wanted outcome) error {
-	switch {
-	case is == wanted:
+	switch is {
+	case wanted:
 		return nil
-	case is == committed:
+	case committed:
 		return &participant.HeuristicError{Outcome: participant.OutcomeCommitted}
 	default:
 		return &participant.HeuristicError{Outcome: participant.OutcomeRolledBack}
