@@ -7,7 +7,8 @@
 // keeps them. The superuser's servers run as their service's own user (postgres,
 // mysql, redis), because some refuse to run as root; everybody else's run as the
 // caller. A server dies with the process that started it; a directory that
-// [Server.Close] did not remove is removed when the next server is started.
+// neither [Server.Close] removed nor [Server.Keep] left is removed when the next server
+// is started.
 //
 // It runs on Linux; elsewhere every start is an error.
 package servers

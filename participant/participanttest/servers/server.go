@@ -111,22 +111,7 @@ func (s *Server) Restart(ctx context.Context) error {
 // Stop ends the server in order and returns when it is gone. If ctx ends first, the
 // server is killed, and the error says so. A server that is down stays so: nil.
 func (s *Server) Stop(ctx context.Context) error {
-	return s.do(ctx, "stop", func(ctx context.Context) error {
-		if !s.up() {
-			return nil
-		}
-		err := s.process.signal(s.program.Shutdown)
-		if err == nil {
-			select {
-			case <-s.process.gone:
-				return nil
-			case <-ctx.Done():
-				err = context.Cause(ctx)
-			}
-		}
-		//nolint:contextcheck // the caller's context is over
-		return errors.Join(fmt.Errorf("it did not end in order, and is killed: %w", err), s.killAnyway())
-	})
+	return s.do(ctx, "stop", s.stop)
 }
 
 // Close kills the server, removes its directory and gives up its port. A closed
@@ -265,6 +250,23 @@ func (s *Server) answers(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+func (s *Server) stop(ctx context.Context) error {
+	if !s.up() {
+		return nil
+	}
+	err := s.process.signal(s.program.Shutdown)
+	if err == nil {
+		select {
+		case <-s.process.gone:
+			return nil
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+	}
+	//nolint:contextcheck // the caller's context is over
+	return errors.Join(fmt.Errorf("it did not end in order, and is killed: %w", err), s.killAnyway())
 }
 
 func (s *Server) kill(ctx context.Context) error {

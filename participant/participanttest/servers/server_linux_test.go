@@ -321,3 +321,31 @@ func TestCallsTakeTurns(t *testing.T) {
 	wg.Wait()
 	require.NoError(t, redisAnswers(t.Context(), s.Addr()))
 }
+
+// A server that is kept is nobody's leftover, and its command serves its data again.
+func TestKeptServerIsServedAgain(t *testing.T) {
+	for name, k := range kinds {
+		t.Run(name, func(t *testing.T) {
+			s := started(t, k)
+			run(t, k.write(s))
+			again, err := s.Keep(t.Context())
+			require.NoError(t, err)
+			removeLeftovers()
+			require.DirExists(t, s.Dir())
+
+			// The shell outlives the signal, and waits for the server.
+			command := exec.Command("/bin/sh", "-c", "trap : TERM; "+again)
+			command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+			require.NoError(t, command.Start())
+			defer func() {
+				require.NoError(t, syscall.Kill(-command.Process.Pid, syscall.SIGTERM))
+				_ = command.Wait()
+				require.NoError(t, os.RemoveAll(s.Dir()))
+			}()
+			require.Eventually(t, func() bool {
+				output, err := k.read(s).CombinedOutput()
+				return err == nil && strings.Contains(string(output), value)
+			}, time.Minute, 50*time.Millisecond)
+		})
+	}
+}
