@@ -16,6 +16,7 @@ type demoFlags struct {
 	input, keep string
 	transfers   int
 	seed        uint64
+	orders      orderFlags
 }
 
 func demoCommand() *cobra.Command {
@@ -32,10 +33,19 @@ The transfers come from a CSV file with the header from,to,amount. It is paid fr
 its beginning; when it ends, the money is sent back, and so on. The accounts are:
 ` + banks.Accounts() + `.
 
+With --start-servers it does the like with real servers, for some 20 seconds:
+orders move pieces between a PostgreSQL and a MariaDB database, each publishes a
+message to NATS JetStream, and the servers are killed, too. They are of Debian's
+packages postgresql-15 and mariadb-server; NATS is in this program. With --postgres
+and --mysql it uses servers that are there, and kills the coordinator alone; what it
+makes in them it removes at the end.
+
 Exit code 1 means that a claim did not hold; the files are then kept.`,
 		Example: `  assent demo
   assent demo --transfers 2000 --seed 7
-  assent demo --input transfers.csv --keep ./demo-files`,
+  assent demo --input transfers.csv --keep ./demo-files
+  assent demo --start-servers
+  assent demo --postgres postgres://me:secret@localhost/shop --mysql 'me:secret@tcp(localhost)/shop'`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error { return runDemo(command, flags) },
 	}
@@ -43,11 +53,12 @@ Exit code 1 means that a claim did not hold; the files are then kept.`,
 	command.Flags().StringVar(&flags.keep, "keep", "", "keep databases and log in `dir`, which is new or empty (default: a temporary folder, removed at the end)")
 	command.Flags().IntVar(&flags.transfers, "transfers", 500, fmt.Sprintf("how many to pay while the coordinator is killed at random, %d to %d", banks.MinTransfers, banks.MaxTransfers))
 	command.Flags().Uint64Var(&flags.seed, "seed", 1, "number from which the moments of the kills are drawn")
-	command.AddCommand(coordinatorCommand())
+	flags.orders.add(command)
+	command.AddCommand(coordinatorCommand(), orderCoordinatorCommand())
 	return command
 }
 
-// coordinatorCommand is the child process of the demo.
+// coordinatorCommand is the child process of the demo that needs no server.
 func coordinatorCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    "coordinator dir",
@@ -61,6 +72,9 @@ func coordinatorCommand() *cobra.Command {
 }
 
 func runDemo(command *cobra.Command, flags demoFlags) (err error) {
+	if flags.orders.given(command) {
+		return runOrders(command, flags)
+	}
 	if flags.transfers < banks.MinTransfers || flags.transfers > banks.MaxTransfers {
 		return usageError{fmt.Errorf("--transfers %d is not %d to %d", flags.transfers, banks.MinTransfers, banks.MaxTransfers)}
 	}
@@ -68,25 +82,35 @@ func runDemo(command *cobra.Command, flags demoFlags) (err error) {
 	if err != nil {
 		return usageError{err}
 	}
+	out := command.OutOrStdout()
+	kept, err := inDemoDir(flags.keep, "coordinator", func(dir string, coordinator []string) error {
+		return banks.Run(command.Context(), banks.Options{
+			Dir: dir, Coordinator: coordinator, Input: input, Transfers: flags.transfers, Seed: flags.seed,
+			Out: out, Watch: terminal(os.Stderr),
+		})
+	})
+	if kept != "" {
+		fmt.Fprintf(out, "\nThe databases and the log are in %s\n", kept)
+	}
+	return err
+}
+
+// inDemoDir runs a demo in its folder. It returns the folder unless that is removed:
+// the user wants to keep it, or a claim did not hold.
+func inDemoDir(keep, child string, run func(dir string, coordinator []string) error) (kept string, err error) {
 	program, err := os.Executable()
 	if err != nil {
-		return fmt.Errorf("find this program, to start the coordinator: %w", err)
+		return "", fmt.Errorf("find this program, to start the coordinator: %w", err)
 	}
-	dir, remove, err := demoDir(flags.keep)
+	dir, remove, err := demoDir(keep)
 	if err != nil {
-		return err
+		return "", err
 	}
-	out := command.OutOrStdout()
-	err = banks.Run(command.Context(), banks.Options{
-		Dir: dir, Coordinator: []string{program, "demo", "coordinator"},
-		Input: input, Transfers: flags.transfers, Seed: flags.seed,
-		Out: out, Watch: terminal(os.Stderr),
-	})
+	err = run(dir, []string{program, "demo", child})
 	if remove && !errors.Is(err, demo.ErrNotProven) {
-		return errors.Join(err, os.RemoveAll(dir))
+		return "", errors.Join(err, os.RemoveAll(dir))
 	}
-	fmt.Fprintf(out, "\nThe databases and the log are in %s\n", dir)
-	return err
+	return dir, err
 }
 
 func transfers(path string) ([]banks.Transfer, error) {

@@ -12,53 +12,68 @@ type Acts[T any] struct {
 	Start func(context.Context) (*Process, error)
 	// Participants are the names of those that take part in every deal.
 	Participants []string
-	// Places is how the story calls their databases, AllPlaces all of them.
-	Places, AllPlaces string
+	// Places is how the story calls their databases or servers, Everywhere how it says
+	// that something happened in all of them.
+	Places, Everywhere string
 	// Deals are those of the acts so far.
 	Deals []*Deal[T]
 }
 
-// begin asks for a deal, and waits for its transaction.
-func (a *Acts[T]) begin(ctx context.Context, process *Process, what T, at Hold) (*Deal[T], error) {
+// ask asks for a deal.
+func (a *Acts[T]) ask(process *Process, what T, at Hold) *Deal[T] {
 	d := &Deal[T]{Number: len(a.Deals) + 1, What: what}
 	a.Deals = append(a.Deals, d)
 	process.Send(Request[T]{Number: d.Number, What: &what, Hold: at})
-	e, err := process.Until(ctx, EventBegun)
-	if err != nil {
-		return nil, err
-	}
-	d.Txs = append(d.Txs, e.Tx)
-	return d, nil
+	return d
 }
 
-// Do does a deal in which nobody dies, and tells the votes.
-func (a *Acts[T]) Do(ctx context.Context, process *Process, what T) (Event, error) {
-	d, err := a.begin(ctx, process, what, HoldNowhere)
-	if err != nil {
-		return Event{}, err
-	}
+// answer waits for a deal's answer.
+func (a *Acts[T]) answer(ctx context.Context, process *Process, d *Deal[T]) (Event, error) {
 	e, err := process.Until(ctx, EventAnswer)
-	if err != nil {
-		return Event{}, err
+	if err == nil {
+		d.noteTx(e.Tx)
+		d.Answer = e.Answer
 	}
-	d.Answer = e.Answer
-	a.Line("votes", "%s", describeVotes(a.Participants, e.Votes))
-	return e, nil
+	return e, err
+}
+
+// Do does a deal in which nobody dies, and tells the votes if there were any.
+func (a *Acts[T]) Do(ctx context.Context, process *Process, what T) (Event, error) {
+	e, err := a.answer(ctx, process, a.ask(process, what, HoldNowhere))
+	if len(e.Votes) > 0 {
+		a.Line("votes", "%s", describeVotes(a.Participants, e.Votes))
+	}
+	return e, err
 }
 
 // Hold does a deal as far as a crash point, and returns when every participant's call
-// waits there.
+// waits there. It does it anew if it is rolled back for no reason of its own: after
+// a crash the coordinator may have connections that are dead.
 func (a *Acts[T]) Hold(ctx context.Context, process *Process, what T, at Hold) (*Deal[T], error) {
-	d, err := a.begin(ctx, process, what, at)
-	if err != nil {
-		return nil, err
-	}
-	for range a.Participants {
-		if _, err := process.Until(ctx, EventHeld); err != nil {
+	d := a.ask(process, what, at)
+	for held, tries := 0, 1; held < len(a.Participants); {
+		e, _, err := process.next(ctx, nil)
+		switch {
+		case err != nil:
 			return nil, err
+		case e.Kind == EventHeld:
+			held++
+			d.noteTx(e.Tx)
+		case e.Kind == EventAnswer && e.Answer == AnswerRolledBack && tries < maxTries:
+			held, tries = 0, tries+1
+			d.noteTx(e.Tx)
+			process.Send(Request[T]{Number: d.Number, What: &what, Hold: at})
+		case e.Kind == EventAnswer:
+			return nil, fmt.Errorf("deal %d was to stop at a crash point (%s), but was %s: %s", d.Number, at, e.Answer, e.Reason)
 		}
 	}
 	return d, nil
+}
+
+// Release lets a deal that is held go on, and returns its answer.
+func (a *Acts[T]) Release(ctx context.Context, process *Process, d *Deal[T]) (Event, error) {
+	process.Send(Request[T]{Number: d.Number, Release: true})
+	return a.answer(ctx, process, d)
 }
 
 // Recover tells how a coordinator that was just started finishes the deal that the one
@@ -78,13 +93,12 @@ func (a *Acts[T]) Recover(ctx context.Context, process *Process, d *Deal[T]) err
 	took := process.Up()
 	// The caller's answer was lost with the coordinator. Who has the id asks again.
 	process.Send(Request[T]{Number: d.Number, Tx: d.Tx()})
-	e, err := process.Until(ctx, EventAnswer)
+	e, err := a.answer(ctx, process, d)
 	if err != nil {
 		return err
 	}
-	d.Answer = e.Answer
-	a.Line("recovery", "delivered in %s %s after the restart; the process was up after %s, log and %s were open after %s",
-		a.AllPlaces, Millis(took), Millis(took-ready.Took-recovered.Took), a.Places, Millis(took-recovered.Took))
+	a.Line("recovery", "delivered %s %s after the restart; the process was up after %s, log and %s were open after %s",
+		a.Everywhere, Millis(took), Millis(took-ready.Took-recovered.Took), a.Places, Millis(took-recovered.Took))
 	a.Line("outcome", "asked again by its id: %s", e.Answer)
 	return nil
 }

@@ -19,12 +19,13 @@ import (
 	"github.com/assent-tm/assent/wal/record"
 )
 
+// Files in a child's folder.
 const (
-	logFile     = "assent.db"       // the coordinator's recovery log
-	messageFile = "coordinator.log" // what it tells an operator
-
-	closeTimeout = 10 * time.Second
+	LogFile     = "assent.db"       // the coordinator's recovery log
+	MessageFile = "coordinator.log" // what it tells an operator
 )
+
+const closeTimeout = 10 * time.Second
 
 // anywhere: what this log holds is of no worth to anybody.
 var anywhere = &bolt.Options{AllowNetworkFS: true}
@@ -61,7 +62,7 @@ func (c Child[T]) Run(ctx context.Context, requests io.Reader, events io.Writer)
 		s.byName[p.Name()] = &holding{Participant: p, holds: s.holds}
 		participants = append(participants, s.byName[p.Name()])
 	}
-	store, err := bolt.Open(filepath.Join(c.Dir, logFile), anywhere)
+	store, err := bolt.Open(filepath.Join(c.Dir, LogFile), anywhere)
 	if err != nil {
 		return err
 	}
@@ -82,7 +83,7 @@ func (c Child[T]) Run(ctx context.Context, requests io.Reader, events io.Writer)
 func messages(dir string) (*zap.Logger, error) {
 	config := zap.NewProductionConfig()
 	config.Sampling = nil
-	config.OutputPaths = []string{filepath.Join(dir, messageFile)}
+	config.OutputPaths = []string{filepath.Join(dir, MessageFile)}
 	config.ErrorOutputPaths = config.OutputPaths
 	logger, err := config.Build()
 	if err != nil {
@@ -192,6 +193,10 @@ func (s *service[T]) run(ctx context.Context, requests io.Reader) error {
 
 // serve does a deal, or asks what became of one, and tells the answer.
 func (s *service[T]) serve(ctx context.Context, r Request[T]) {
+	if r.Release {
+		s.holds.release(r.Number)
+		return
+	}
 	var err error
 	if r.What != nil {
 		r.Tx, err = s.begin(ctx, r)
@@ -219,7 +224,7 @@ func (s *service[T]) begin(ctx context.Context, r Request[T]) (participant.TxID,
 		return participant.TxID{}, err
 	}
 	if r.Hold != HoldNowhere {
-		s.holds.set(tx, held{r.Hold, r.Number, s.First(*r.What)})
+		s.holds.set(tx, r.Hold, r.Number, s.First(*r.What))
 	}
 	if err := s.Work(ctx, holdingTx{s.dtm.Tx(tx), s.byName}, *r.What); err != nil {
 		if rollbackErr := s.dtm.Rollback(context.WithoutCancel(ctx), tx); rollbackErr != nil {

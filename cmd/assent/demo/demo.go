@@ -28,7 +28,15 @@ type Deal[T any] struct {
 	Answer Answer
 
 	begun bool
+	tries int // that were rolled back
 }
 
 // Tx is the current transaction.
 func (d *Deal[T]) Tx() participant.TxID { return d.Txs[len(d.Txs)-1] }
+
+// noteTx notes the current transaction, which may be noted already.
+func (d *Deal[T]) noteTx(tx participant.TxID) {
+	if len(d.Txs) == 0 || d.Tx() != tx {
+		d.Txs = append(d.Txs, tx)
+	}
+}

@@ -17,29 +17,46 @@ type holds struct {
 }
 
 type held struct {
-	at     Hold
-	number int
-	first  string // the participant that HoldHalf lets commit
+	at       Hold
+	number   int
+	first    string // the participant that HoldHalf lets commit
+	released chan struct{}
 }
 
-func (h *holds) set(tx participant.TxID, to held) {
+func (h *holds) set(tx participant.TxID, at Hold, number int, first string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.byTx[tx] = to
+	h.byTx[tx] = held{at, number, first, make(chan struct{})}
 }
 
+// get returns the zero value for a transaction that stops nowhere.
 func (h *holds) get(tx participant.TxID) held {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.byTx[tx]
 }
 
-// wait reports the crash point and waits for the kill. Its context ends only if
-// none comes.
-func (h *holds) wait(ctx context.Context, b participant.Branch) error {
-	h.tell(Event{Kind: EventHeld, Number: h.get(b.Tx).number, Tx: b.Tx, Participant: b.Participant})
-	<-ctx.Done()
-	return context.Cause(ctx)
+// release lets a deal go on, and not stop again.
+func (h *holds) release(number int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for tx, to := range h.byTx {
+		if to.number == number {
+			close(to.released)
+			delete(h.byTx, tx)
+		}
+	}
+}
+
+// wait reports the crash point and waits for the kill, or for the release.
+func (h *holds) wait(ctx context.Context, b participant.Branch, to held) error {
+	h.tell(Event{Kind: EventHeld, Number: to.number, Tx: b.Tx, Participant: b.Participant})
+	select {
+	case <-to.released:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // Participant is what a demo needs of a participant.
@@ -59,8 +76,10 @@ type holding struct {
 
 func (p *holding) Prepare(ctx context.Context, b participant.Branch) (participant.Vote, error) {
 	v, err := p.Participant.Prepare(ctx, b)
-	if v == participant.VotePrepared && p.holds.get(b.Tx).at == HoldVotes {
-		return 0, p.holds.wait(ctx, b)
+	if to := p.holds.get(b.Tx); v == participant.VotePrepared && to.at == HoldVotes {
+		if err := p.holds.wait(ctx, b, to); err != nil {
+			return 0, err
+		}
 	}
 	return v, err
 }
@@ -75,7 +94,9 @@ func (p *holding) Commit(ctx context.Context, b participant.Branch) error {
 		}
 	}
 	if to.at == HoldHalf || to.at == HoldDecision {
-		return p.holds.wait(ctx, b)
+		if err := p.holds.wait(ctx, b, to); err != nil {
+			return err
+		}
 	}
 	return p.Participant.Commit(ctx, b)
 }

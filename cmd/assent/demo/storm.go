@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -15,17 +16,24 @@ const (
 	// spare is how many deals are kept for a kill at a crash point: on a slow machine
 	// the others could be done before it comes, and one may be refused.
 	spare = 2
+	// maxTries is how often a deal may be rolled back for no reason of its own. A
+	// crash costs it one try, and a few more where connections die with a server.
+	maxTries = 100
 )
 
-// Storm does many deals at a time while the coordinator is killed again and again.
+// Storm does many deals at a time while the coordinator, and perhaps the servers of
+// participants, are killed again and again.
 // It does what a careful client does: it notes the id of each transaction that it is
 // told, asks again by that id after a crash, and does anew only what was certainly
 // rolled back.
 type Storm[T any] struct {
 	// Start starts a coordinator.
 	Start func(context.Context) (*Process, error)
-	// InDoubt reads from the participants which transactions are prepared.
-	InDoubt func(context.Context) (map[participant.TxID]bool, error)
+	// Servers are those that may be killed, by the name of their participant.
+	Servers map[string]Server
+	// InDoubt reads from the participants which transactions are prepared. It does
+	// not ask the one whose server is down, if any is.
+	InDoubt func(ctx context.Context, down string) (map[participant.TxID]bool, error)
 	// Holding is how many events a hold gives: each participant waits in its own call.
 	Holding int
 	// Progress is called whenever a deal is finished.
@@ -44,11 +52,15 @@ type Storm[T any] struct {
 	holdsLeft int // kills at a crash point that are still to come
 	holding   int // number of the deal that is to be held
 	held      int // how many of its participants wait
+
+	down    bool // a server is
+	asksNow int  // how many deals may be asked for while it is
 }
 
 // Toll is what the kills met.
 type Toll struct {
 	Kills      int
+	Of         map[string]int            // kills by victim; one may have two
 	MetInDoubt int                       // kills that left a transaction in doubt
 	InDoubt    map[participant.TxID]bool // the transactions that were left so
 	Recoveries []time.Duration           // from the start of a process until nothing was in doubt
@@ -62,7 +74,8 @@ func (s *Storm[T]) Ask(number int, what T) {
 // Run does all deals and carries out the plan. When it returns nil, every deal is
 // answered and the last coordinator has closed its log.
 func (s *Storm[T]) Run(ctx context.Context, plan []Kill) (err error) {
-	s.waiting, s.underWay, s.Toll.InDoubt = slices.Clone(s.Deals), map[int]*Deal[T]{}, map[participant.TxID]bool{}
+	s.waiting, s.underWay = slices.Clone(s.Deals), map[int]*Deal[T]{}
+	s.Toll.Of, s.Toll.InDoubt = map[string]int{}, map[participant.TxID]bool{}
 	if s.process, err = s.Start(ctx); err != nil {
 		return err
 	}
@@ -79,7 +92,7 @@ func (s *Storm[T]) Run(ctx context.Context, plan []Kill) (err error) {
 		if err := s.await(ctx, k); err != nil {
 			return err
 		}
-		if err := s.strike(ctx); err != nil {
+		if err := s.strike(ctx, k); err != nil {
 			return err
 		}
 	}
@@ -109,7 +122,7 @@ func (s *Storm[T]) settle(ctx context.Context) (err error) {
 // that may be asked by now.
 func (s *Storm[T]) serve(ctx context.Context, timer <-chan time.Time, until func() bool) error {
 	for !until() {
-		for len(s.underWay) < Window && s.left() > spare*s.holdsLeft {
+		for len(s.underWay) < Window && s.left() > spare*s.holdsLeft && s.mayAsk() {
 			s.askNext(HoldNowhere)
 		}
 		if len(s.underWay) == 0 {
@@ -119,9 +132,20 @@ func (s *Storm[T]) serve(ctx context.Context, timer <-chan time.Time, until func
 		if err != nil || !ok {
 			return err
 		}
-		s.note(e)
+		if err := s.note(e); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// mayAsk keeps deals from being asked for in vain, and in a hurry, while a server is
+// down: just enough of them meet it.
+func (s *Storm[T]) mayAsk() bool {
+	if s.down {
+		s.asksNow--
+	}
+	return !s.down || s.asksNow >= 0
 }
 
 // await comes to where the plan kills.
@@ -144,17 +168,72 @@ func (s *Storm[T]) await(ctx context.Context, k Kill) error {
 	return nil
 }
 
-// strike kills the coordinator, looks into the databases, and starts another one.
-func (s *Storm[T]) strike(ctx context.Context) error {
+// strike kills, looks into the databases, and starts again what it killed.
+func (s *Storm[T]) strike(ctx context.Context, k Kill) error {
+	s.Toll.Kills++
+	for _, name := range k.victims() {
+		s.Toll.Of[name]++
+	}
+	if k.Coordinator {
+		if err := s.killCoordinator(); err != nil {
+			return err
+		}
+	}
+	if k.Server != "" {
+		if err := s.Servers[k.Server].Kill(ctx); err != nil {
+			return err
+		}
+	}
+	if k.Coordinator {
+		if err := s.look(ctx, k.Server); err != nil {
+			return err
+		}
+		if err := s.startCoordinator(ctx); err != nil {
+			return err
+		}
+	}
+	if k.Server == "" {
+		return nil
+	}
+	if err := s.outage(ctx, k); err != nil || k.Coordinator {
+		return err
+	}
+	if err := s.look(ctx, ""); err != nil {
+		return err
+	}
+	// The coordinator lives, and goes on with the deal that it holds.
+	s.process.Send(Request[T]{Number: s.holding, Release: true})
+	return nil
+}
+
+// outage lasts until the server is there again. Until then deals meet a dead one.
+func (s *Storm[T]) outage(ctx context.Context, k Kill) error {
+	s.down, s.asksNow = true, Window
+	defer func() { s.down = false }()
+	timer := time.NewTimer(k.Outage)
+	defer timer.Stop()
+	if err := s.serve(ctx, timer.C, func() bool { return false }); err != nil {
+		return err
+	}
+	return s.Servers[k.Server].Start(ctx)
+}
+
+func (s *Storm[T]) killCoordinator() error {
 	said, err := s.process.Kill()
 	if err != nil {
 		return err
 	}
 	for _, e := range said {
-		s.note(e)
+		if err := s.note(e); err != nil {
+			return err
+		}
 	}
-	s.Toll.Kills++
-	inDoubt, err := s.InDoubt(ctx)
+	return nil
+}
+
+// look reads what a kill left in doubt.
+func (s *Storm[T]) look(ctx context.Context, down string) error {
+	inDoubt, err := s.InDoubt(ctx, down)
 	if err != nil {
 		return err
 	}
@@ -162,6 +241,10 @@ func (s *Storm[T]) strike(ctx context.Context) error {
 	if len(inDoubt) > 0 {
 		s.Toll.MetInDoubt++
 	}
+	return nil
+}
+
+func (s *Storm[T]) startCoordinator(ctx context.Context) (err error) {
 	if s.process, err = s.Start(ctx); err != nil {
 		return err
 	}
@@ -201,11 +284,12 @@ func (s *Storm[T]) doAnew(d *Deal[T]) {
 	s.anew = append(s.anew, d)
 }
 
-func (s *Storm[T]) note(e Event) {
+func (s *Storm[T]) note(e Event) error {
 	d := s.underWay[e.Number]
 	switch e.Kind {
 	case EventBegun:
-		d.Txs, d.begun = append(d.Txs, e.Tx), true
+		d.noteTx(e.Tx)
+		d.begun = true
 	case EventHeld:
 		if e.Number == s.holding {
 			s.held++
@@ -215,17 +299,22 @@ func (s *Storm[T]) note(e Event) {
 			s.Toll.Recoveries = append(s.Toll.Recoveries, s.process.Up())
 		}
 	case EventAnswer:
-		s.answered(d, e)
+		return s.answered(d, e)
 	case EventReady:
 	}
+	return nil
 }
 
-func (s *Storm[T]) answered(d *Deal[T], e Event) {
+func (s *Storm[T]) answered(d *Deal[T], e Event) error {
+	d.noteTx(e.Tx) // of which nothing was told if its work failed
 	switch e.Answer {
 	case AnswerPending:
 		// Committed, so never to be done again; asking tells when all have it.
 		s.process.Send(Request[T]{Number: d.Number, Tx: e.Tx})
 	case AnswerRolledBack:
+		if d.tries++; d.tries == maxTries {
+			return fmt.Errorf("deal %d was rolled back %d times without need, lastly: %s", d.Number, d.tries, e.Reason)
+		}
 		s.doAnew(d)
 	default:
 		d.Answer = e.Answer
@@ -233,6 +322,7 @@ func (s *Storm[T]) answered(d *Deal[T], e Event) {
 		s.finished++
 		s.Progress(s.finished, s.Toll.Kills)
 	}
+	return nil
 }
 
 // Committed counts the deals that were.

@@ -11,16 +11,19 @@ import (
 // written before the coordinator goes on, so it outlives a kill: what the parent
 // was not told has not begun.
 
-// Request asks for one deal: a new one if What is set, else what became of the
-// transaction Tx. Number is the deal's, and comes back in its events.
+// Request asks for one deal: a new one if What is set; else, with Release, that it
+// goes on from its crash point, or what became of the transaction Tx. Number is the
+// deal's, and comes back in its events.
 type Request[T any] struct {
-	Number int              `json:"number"`
-	What   *T               `json:"what,omitempty"`
-	Hold   Hold             `json:"hold,omitempty"`
-	Tx     participant.TxID `json:"tx,omitzero"`
+	Number  int              `json:"number"`
+	What    *T               `json:"what,omitempty"`
+	Hold    Hold             `json:"hold,omitempty"`
+	Release bool             `json:"release,omitempty"`
+	Tx      participant.TxID `json:"tx,omitzero"`
 }
 
-// Hold says at which crash point of a deal the coordinator waits to be killed.
+// Hold says at which crash point of a deal the coordinator waits, to be killed or
+// released.
 type Hold string
 
 // The crash points.

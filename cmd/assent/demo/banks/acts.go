@@ -166,6 +166,7 @@ func planKills(random *rand.Rand, payments int) []demo.Kill {
 	plan := make([]demo.Kill, n)
 	points := []demo.Hold{demo.HoldVotes, demo.HoldDecision, demo.HoldHalf}
 	for i := range plan {
+		plan[i].Coordinator = true
 		if i < n*heldKills/minKills {
 			plan[i].At = points[i%len(points)]
 		} else {

@@ -104,7 +104,7 @@ func (r readers) inDoubt(ctx context.Context) (map[string]map[participant.TxID]s
 }
 
 // allInDoubt returns those of both banks together.
-func (r readers) allInDoubt(ctx context.Context) (map[participant.TxID]bool, error) {
+func (r readers) allInDoubt(ctx context.Context, _ string) (map[participant.TxID]bool, error) {
 	all := map[participant.TxID]bool{}
 	found, err := r.inDoubt(ctx)
 	for _, branches := range found {

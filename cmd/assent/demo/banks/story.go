@@ -97,7 +97,7 @@ func newStory(o Options, banks readers) *story {
 			Teller:       &demo.Teller{Out: o.Out, Watch: o.Watch},
 			Start:        func(ctx context.Context) (*demo.Process, error) { return demo.Start(ctx, o.Coordinator, o.Dir) },
 			Participants: bankNames,
-			Places:       "banks", AllPlaces: "both banks",
+			Places:       "banks", Everywhere: "in both banks",
 		},
 		Options: o, banks: banks, feed: &feed{transfers: o.Input},
 	}
