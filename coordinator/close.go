@@ -10,9 +10,10 @@ import (
 )
 
 // Close ends the coordinator: nothing new is begun, undecided transactions get a
-// durable rollback decision and are told, calls under way are waited for, and the
-// log is closed. What is not acknowledged by then is left to the next Open. Close
-// does not close the store. Get and List still answer afterwards.
+// durable rollback decision and are told, calls under way are waited for, participants
+// are told what they may forget, and the log is closed. What is not acknowledged by
+// then is left to the next Open. Close does not close the store. Get and List still
+// answer afterwards.
 //
 // Calls under way get a CallTimeout at most; then, or when ctx ends, their contexts
 // end and nothing more is sent. If a participant or the store does not return even
@@ -45,7 +46,11 @@ func (d *DTM) shutDown(ctx context.Context) {
 	stop := context.AfterFunc(ctx, d.halt)
 	defer stop()
 	d.rollBackUndecided()
-	d.drain(ctx)
+	calls, cancel := context.WithTimeout(ctx, d.config.CallTimeout)
+	defer cancel()
+	drain(calls, &d.underway)
+	close(d.ending)
+	drain(calls, &d.forgetting)
 	d.halt()
 }
 
@@ -108,11 +113,9 @@ func (d *DTM) inParallel(transactions []*transaction, fn func(*transaction)) {
 	wg.Wait()
 }
 
-// drain waits until no call or append is under way, for as long as a call may take.
-func (d *DTM) drain(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, d.config.CallTimeout)
-	defer cancel()
-	for zero := d.underway.zero(); zero != nil; zero = d.underway.zero() {
+// drain waits until nothing that is counted is at work.
+func drain(ctx context.Context, counted *tally) {
+	for zero := counted.zero(); zero != nil; zero = counted.zero() {
 		select {
 		case <-zero:
 		case <-ctx.Done():

@@ -34,6 +34,7 @@ type DTM struct {
 	completions appends // lazy ones
 	deadlines   deadlines
 	underway    tally // calls of participants and appends of which something is to come
+	forgetting  tally // goroutines that call Forget
 	recovering  recovering
 	open        atomic.Int64 // undecided transactions of this coordinator
 	safeMode    atomic.Pointer[string]
@@ -48,7 +49,8 @@ type DTM struct {
 	stopPool   sync.Once
 	goroutines tally
 	closing    atomic.Bool
-	halted     atomic.Bool // nothing more is sent
+	ending     chan struct{} // closed when only what is to be forgotten is left to be told
+	halted     atomic.Bool   // nothing more is sent
 	failed     chan struct{}
 }
 

@@ -43,6 +43,7 @@ type endpoint struct {
 	undelivered atomic.Int64 // read without the mutex
 	unforgotten []participant.Branch
 	forgetting  bool
+	crowded     chan struct{} // holds one value when half the room for unforgotten is used
 	// awaitingList are undecided transactions that wait for listRead.
 	awaitingList []*transaction
 }

@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -16,11 +17,17 @@ func (e *endpoint) forget(b participant.Branch) {
 		return
 	}
 	e.unforgotten = append(e.unforgotten, b)
+	if len(e.unforgotten) == maxUnforgotten/2 {
+		select {
+		case e.crowded <- struct{}{}:
+		default:
+		}
+	}
 	if e.forgetting {
 		return
 	}
 	e.forgetting = true
-	e.d.goroutines.add()
+	e.d.forgetting.add()
 	go e.forgetAll(e.registered.Forgetter)
 }
 
@@ -28,8 +35,12 @@ func (e *endpoint) forget(b participant.Branch) {
 // participants are left to their own bounds.
 const maxUnforgotten = 10_000
 
+// forgetPause is between two calls of Forget, each of which costs a database a
+// transaction: what is to be forgotten meanwhile goes with the next.
+const forgetPause = 100 * time.Millisecond
+
 func (e *endpoint) forgetAll(f participant.Forgetter) {
-	defer e.d.goroutines.done()
+	defer e.d.forgetting.done()
 	ended := false
 	defer func() {
 		if !ended { // the participant ended the goroutine
@@ -47,7 +58,20 @@ func (e *endpoint) forgetAll(f participant.Forgetter) {
 		e.mu.Unlock()
 		if !ended {
 			e.callForget(f, branches)
+			e.pauseForgetting()
 		}
+	}
+}
+
+// pauseForgetting waits for more to forget, but not until there is no room for it, nor
+// while Close waits.
+func (e *endpoint) pauseForgetting() {
+	timer := time.NewTimer(forgetPause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-e.crowded:
+	case <-e.d.ending:
 	}
 }
 

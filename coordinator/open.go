@@ -29,10 +29,10 @@ func Open(ctx context.Context, config Config) (*DTM, error) {
 	}
 	d := &DTM{
 		config: config, logger: config.Logger, table: newTable(),
-		endpoints: make(map[string]*endpoint), failed: make(chan struct{}),
+		endpoints: make(map[string]*endpoint), failed: make(chan struct{}), ending: make(chan struct{}),
 	}
 	d.forced.d, d.completions.d = d, d
-	d.underway.whole = &d.goroutines
+	d.underway.whole, d.forgetting.whole = &d.goroutines, &d.goroutines
 	d.deadlines.start, d.deadlines.wake = time.Now(), d.timeUp
 	d.registry.Max = config.MaxParticipants
 	for _, p := range config.Participants {

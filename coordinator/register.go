@@ -53,7 +53,7 @@ func (d *DTM) endpoint(name string) *endpoint {
 	d.endpointsMu.Lock()
 	defer d.endpointsMu.Unlock()
 	if e = d.endpoints[name]; e == nil {
-		e = &endpoint{d: d, name: name}
+		e = &endpoint{d: d, name: name, crowded: make(chan struct{}, 1)}
 		d.endpoints[name] = e
 	}
 	return e
