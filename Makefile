@@ -51,6 +51,10 @@ bench: ## run the benchmarks that match BENCH
 figures: ## measure, draw testdata/bench/clients.svg and print the table that README shows
 	@go run ./cmd/assent bench -o markdown --plot testdata/bench/clients.svg
 
+.PHONY: pair
+pair: ## measure on PostgreSQL and MariaDB and print README's second table
+	@go run ./cmd/assent bench --databases --only pair -o markdown
+
 .PHONY: fuzz
 fuzz: ## fuzz every target for FUZZTIME
 	@.ci/fuzz $(FUZZTIME)

@@ -27,6 +27,9 @@ type Options struct {
 	// one takes.
 	Rounds int
 	Slice  time.Duration
+	// Databases asks for what needs database servers as well. They run while it is
+	// measured, with their files in the system's directory for temporary files.
+	Databases bool
 	// Quick asks for smaller sets where a figure needs many transactions: all
 	// figures together in less than a minute.
 	Quick bool
@@ -63,10 +66,13 @@ type area struct {
 	measure func(ctx context.Context, o Options, dir string) ([]Figure, error)
 	// about says how long that takes, roughly.
 	about func(Options) time.Duration
+	// databases is nil unless the area needs database servers, and says then what of
+	// them is missing.
+	databases func(Options) error
 }
 
 // areas is every area, in the order of the table.
-var areas = []area{diskArea, logArea, singleSyncArea, txArea, idleArea, recoveryArea}
+var areas = []area{diskArea, logArea, singleSyncArea, txArea, idleArea, recoveryArea, pairArea}
 
 // perRound is the time that so many slices in each round take.
 func perRound(n int) func(Options) time.Duration {
@@ -115,21 +121,33 @@ func choose(o Options) (chosen []area, err error) {
 	if o.Rounds < 1 || o.Slice <= 0 {
 		return nil, fmt.Errorf("--rounds %d and --slice %s must be positive", o.Rounds, o.Slice)
 	}
-	known := map[string]bool{}
+	known, needsServers := map[string]bool{}, map[string]bool{}
 	for _, a := range areas {
-		wanted := false
+		measured, wanted := a.databases == nil || o.Databases, false
 		for _, figure := range a.figures {
 			wanted = wanted || o.wants(figure)
 			for _, beginning := range o.Only {
-				known[beginning] = known[beginning] || strings.HasPrefix(figure, beginning)
+				if strings.HasPrefix(figure, beginning) {
+					known[beginning], needsServers[beginning] = known[beginning] || measured, true
+				}
 			}
 		}
-		if wanted {
-			chosen = append(chosen, a)
+		if !measured || !wanted {
+			continue
 		}
+		if a.databases != nil {
+			if err := a.databases(o); err != nil {
+				return nil, fmt.Errorf("--databases: %w", err)
+			}
+		}
+		chosen = append(chosen, a)
 	}
 	for _, beginning := range o.Only {
-		if !known[beginning] {
+		switch {
+		case known[beginning]:
+		case needsServers[beginning]:
+			return nil, fmt.Errorf("--only %q: what begins so is measured with --databases only", beginning)
+		default:
 			return nil, fmt.Errorf("--only %q: no figure's name begins so; there are %s", beginning, strings.Join(Names(), ", "))
 		}
 	}

@@ -118,11 +118,12 @@ func TestOnly(t *testing.T) {
 func TestBadOptions(t *testing.T) {
 	good := Options{Dir: t.TempDir(), Rounds: 1, Slice: time.Millisecond}
 	for want, change := range map[string]func(*Options){
-		`--only "tx.p5O": no figure's name begins so; there are disk.floor, `: func(o *Options) { o.Only = []string{"disk", "tx.p5O"} },
-		"--rounds 0 and --slice 1ms must be positive":                         func(o *Options) { o.Rounds = 0 },
-		"--rounds 1 and --slice 0s must be positive":                          func(o *Options) { o.Slice = 0 },
-		"no such file or directory":                                           func(o *Options) { o.Dir += "/none" },
-		"is not a directory":                                                  func(o *Options) { o.Dir = "bench_test.go" },
+		`--only "pair.hand": what begins so is measured with --databases only`: func(o *Options) { o.Only = []string{"disk", "pair.hand"} },
+		`--only "tx.p5O": no figure's name begins so; there are disk.floor, `:  func(o *Options) { o.Only = []string{"disk", "tx.p5O"} },
+		"--rounds 0 and --slice 1ms must be positive":                          func(o *Options) { o.Rounds = 0 },
+		"--rounds 1 and --slice 0s must be positive":                           func(o *Options) { o.Slice = 0 },
+		"no such file or directory":                                            func(o *Options) { o.Dir += "/none" },
+		"is not a directory":                                                   func(o *Options) { o.Dir = "bench_test.go" },
 	} {
 		o := good
 		change(&o)

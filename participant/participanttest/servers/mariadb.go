@@ -19,12 +19,7 @@ type MariaDB struct{ *Server }
 // log. Settings are options of the server without the leading hyphens, like
 // "log_bin=ON", and override what it has otherwise.
 func StartMariaDB(ctx context.Context, settings ...string) (*MariaDB, error) {
-	const debian, folder = "mariadb-server", "/usr/sbin"
-	install, err := program(debian, "mariadb-install-db", folder)
-	if err != nil {
-		return nil, err
-	}
-	server, err := program(debian, "mariadbd", folder)
+	install, server, err := mariaDBPrograms()
 	if err != nil {
 		return nil, err
 	}
@@ -55,6 +50,22 @@ func StartMariaDB(ctx context.Context, settings ...string) (*MariaDB, error) {
 		return nil, err
 	}
 	return &MariaDB{s}, nil
+}
+
+// MariaDBInstalled returns nil if StartMariaDB finds its programs, or else the error
+// that it returns, which names Debian's package.
+func MariaDBInstalled() error {
+	_, _, err := mariaDBPrograms()
+	return err
+}
+
+func mariaDBPrograms() (install, server string, err error) {
+	const debian, folder = "mariadb-server", "/usr/sbin"
+	if install, err = program(debian, "mariadb-install-db", folder); err != nil {
+		return "", "", err
+	}
+	server, err = program(debian, "mariadbd", folder)
+	return install, server, err
 }
 
 // DSN returns what the driver github.com/go-sql-driver/mysql needs to connect to

@@ -22,8 +22,7 @@ type Postgres struct{ *Server }
 // transactions. Settings are lines of its configuration, like
 // "max_prepared_transactions=8", and override what it has otherwise.
 func StartPostgres(ctx context.Context, settings ...string) (*Postgres, error) {
-	const debian = "postgresql-15"
-	server, err := program(debian, "postgres", "/usr/lib/postgresql/*/bin")
+	server, err := postgresProgram()
 	if err != nil {
 		return nil, err
 	}
@@ -60,6 +59,17 @@ func StartPostgres(ctx context.Context, settings ...string) (*Postgres, error) {
 		return nil, err
 	}
 	return &Postgres{s}, nil
+}
+
+// PostgresInstalled returns nil if StartPostgres finds its programs, or else the error
+// that it returns, which names Debian's package.
+func PostgresInstalled() error {
+	_, err := postgresProgram()
+	return err
+}
+
+func postgresProgram() (string, error) {
+	return program("postgresql-15", "postgres", "/usr/lib/postgresql/*/bin")
 }
 
 // URL returns what a client needs to connect to the database as the superuser.
