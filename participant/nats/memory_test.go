@@ -70,6 +70,10 @@ func TestHighestIsPerTerm(t *testing.T) {
 	for _, b := range []participant.Branch{second, first, other, elsewhere} {
 		require.NoError(t, s.fresh().Rollback(t.Context(), b))
 	}
+	// A fresh process that is told of the lower one lowers nothing.
+	before, err := s.List(t.Context(), "shop")
+	require.NoError(t, err)
+	require.ElementsMatch(t, []participant.TxID{second.Tx, other.Tx}, before.Highest)
 	unknown := s.begin().branch
 	require.ErrorIs(t, s.Commit(t.Context(), unknown), participant.ErrUnknownBranch)
 	listing, err := s.List(t.Context(), "shop")

@@ -69,6 +69,21 @@ func TestCommitPublishesOnce(t *testing.T) {
 	require.Equal(t, []string{"orders.1", "orders.2"}, s.published(stream, "orders.>"))
 }
 
+// A Prepare whose answer was lost finds its messages stored, and leaves them so.
+func TestPrepareRepeatedByTheProcess(t *testing.T) {
+	s := newService(t)
+	b := s.staged("orders.1")
+	other := s.prepared("orders.1")
+	stored := s.put(staged+tokens(b), string(s.messages(staging, staged+">")[0].Data))
+	vote, err := s.Prepare(t.Context(), b)
+	require.NoError(t, err)
+	require.Equal(t, participant.VotePrepared, vote)
+	require.Equal(t, stored, s.messages(staging, staged+tokens(b))[0].Sequence)
+	require.NoError(t, s.Commit(t.Context(), b))
+	require.NoError(t, s.Rollback(t.Context(), other))
+	require.Len(t, s.published(stream, "orders.>"), 1)
+}
+
 // A message that was on its way while its branch was rolled back, as the connection
 // was lost perhaps, is no branch any more.
 func TestLateMessagesOfARolledBackBranch(t *testing.T) {
