@@ -27,7 +27,7 @@ help: ## list the targets
 # machine (capabilities, random seeds), which the test cache does not see.
 .PHONY: test
 test: prerequisites ## run every test, with -race where tests are concurrent
-	@$(REPORT) "-race -count=1 -timeout=4m $(concurrent)" "$(MILLION)" \
+	@$(REPORT) "-race -count=1 -timeout=15m $(concurrent)" "$(MILLION)" \
 		$(if $(exploring),"-count=1 -timeout=4m $(exploring)" "-race -short -count=1 -timeout=4m $(exploring)")
 
 .PHONY: quick

@@ -56,14 +56,17 @@ func (p *Participant) takeKept(b participant.Branch) (l lease, keeps bool) {
 // tellOnKept runs a statement on the branch's own connection, and reports whether that
 // did it. It is nobody else's, and so may break when ctx ends.
 func (p *Participant) tellOnKept(ctx context.Context, b participant.Branch, statement string) bool {
+	if ctx.Err() != nil {
+		return false
+	}
 	l, keeps := p.takeKept(b)
 	if !keeps {
 		return false
 	}
-	defer l.giveBack(false)
 	err := l.use(ctx, func(conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, statement)
 		return err
 	})
+	l.giveBack(err != nil) // ctx may have cut it off
 	return err == nil
 }
