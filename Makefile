@@ -5,7 +5,7 @@
 SINGLE_THREADED := coordinator/protocol
 
 # A million transactions through the log: a tenth of them with the race detector.
-MILLION := -count=1 -timeout=4m -run=TestR12StuckTransactionsDoNotGrowTheFile ./wal/bolt
+MILLION := -count=1 -timeout=15m -run=TestR12StuckTransactionsDoNotGrowTheFile ./wal/bolt
 
 # Looked up when used: `make help` must not wait for them.
 all        = $(shell go list -e ./...)
@@ -27,8 +27,8 @@ help: ## list the targets
 # machine (capabilities, random seeds), which the test cache does not see.
 .PHONY: test
 test: prerequisites ## run every test, with -race where tests are concurrent
-	@$(REPORT) "-race -count=1 -timeout=15m $(concurrent)" "$(MILLION)" \
-		$(if $(exploring),"-count=1 -timeout=4m $(exploring)" "-race -short -count=1 -timeout=4m $(exploring)")
+	@$(REPORT) "-race -count=1 -timeout=30m $(concurrent)" "$(MILLION)" \
+		$(if $(exploring),"-count=1 -timeout=15m $(exploring)" "-race -short -count=1 -timeout=15m $(exploring)")
 
 .PHONY: quick
 quick: ## run the tests that need no server, without -race, in at most 2 minutes
