@@ -223,10 +223,14 @@ func (s *session) kill(ctx context.Context) error {
 	s.mu.Unlock()
 	s.lease.cutOff()
 	_, err := onOwnPool(ctx, s.p, func(ctx context.Context, conn *pgx.Conn) (struct{}, error) {
+		const it = `FROM pg_stat_activity WHERE pid = $1 AND (extract(epoch FROM backend_start) * 1000000)::bigint = $2`
+		pid, started := int64(s.origin.pid), s.origin.started
 		var gone bool
-		err := conn.QueryRow(ctx, `SELECT coalesce(bool_and(pg_terminate_backend(pid, $3)), true) FROM pg_stat_activity
-			WHERE pid = $1 AND (extract(epoch FROM backend_start) * 1000000)::bigint = $2`,
-			int64(s.origin.pid), s.origin.started, terminateTime.Milliseconds()).Scan(&gone)
+		err := conn.QueryRow(ctx, `SELECT coalesce(bool_and(pg_terminate_backend(pid, $3)), true) `+it,
+			pid, started, terminateTime.Milliseconds()).Scan(&gone)
+		if err == nil && !gone { // as it says of one that ended by itself meanwhile, too
+			err = conn.QueryRow(ctx, `SELECT count(*) = 0 `+it, pid, started).Scan(&gone)
+		}
 		if err == nil && !gone {
 			err = fmt.Errorf("backend %d did not end within %s", s.origin.pid, terminateTime)
 		}
