@@ -14,7 +14,10 @@ concurrent = $(filter-out $(exploring),$(all)) ./.ci/testreport
 
 GOLANGCI := go tool -modfile=.ci/tools/golangci-lint.mod golangci-lint
 GOFUMPT  := go tool -modfile=.ci/tools/gofumpt.mod gofumpt
+BUF      := go tool -modfile=../../.ci/tools/buf.mod buf # from within API
 REPORT   := go run ./.ci/testreport
+
+API := coordinator/api
 
 BENCH    ?= .
 FUZZTIME ?= 10s
@@ -38,6 +41,13 @@ quick: ## run the tests that need no server, without -race, in at most 2 minutes
 lint: ## check format, mistakes and the import table
 	$(GOLANGCI) run ./... ./.ci/testreport
 	go mod tidy -diff
+	@cd $(API) && $(BUF) lint
+	@cd $(API) && fresh=$$(mktemp -d) && $(BUF) generate -o $$fresh && \
+		diff -r -x '*.proto' -x 'buf*.yaml' -x doc.go . $$fresh || { echo "$(API) is not what its .proto files say: make generate" >&2; exit 1; }
+
+.PHONY: generate
+generate: ## make the Go code of the API anew, offline
+	cd $(API) && $(BUF) generate
 
 .PHONY: fmt
 fmt: ## format the Go files

@@ -51,9 +51,9 @@ var mayImport = map[string][]string{
 	"coordinator/protocol": {"participant", "wal/record"},
 	"recovery":             {"participant", "wal/record", "wal", "coordinator/protocol"},
 	"coordinator":          {"participant", "wal/record", "wal", "coordinator/protocol", "recovery"},
-	"coordinator/api":      {},
-	"coordinator/client":   {"participant", "wal/record", "coordinator", "coordinator/api"},
-	"coordinator/server":   {"participant", "wal/record", "wal", "recovery", "coordinator", "coordinator/api"},
+	"coordinator/api":      {"coordinator/api"},
+	"coordinator/client":   {"participant", "participant/remote", "wal/record", "coordinator", "coordinator/api", "coordinator/protocol"},
+	"coordinator/server":   {"participant", "participant/remote", "wal/record", "wal", "recovery", "coordinator", "coordinator/api", "coordinator/protocol"},
 }
 
 var mayImportEverything = []string{"cmd/", "recovery/crashtest"}

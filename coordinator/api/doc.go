@@ -1,0 +1,11 @@
+// Package api holds the API of the standalone server as protocol buffers, and the Go
+// code that is generated from them (`make generate`):
+//
+//   - assent/v1/transaction.proto: what those who make transactions call, and the
+//     details of errors
+//   - assent/v1/participant.proto: what those who take part implement
+//   - assent/v1/admin.proto: what operators call
+//   - grpc/health/v1: the health protocol of gRPC
+//
+// Field names are frozen in JSON, too; `buf breaking` compares with what was released.
+package api
