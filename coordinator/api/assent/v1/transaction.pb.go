@@ -763,11 +763,16 @@ type Branch struct {
 	// Nobody has registered the participant.
 	Missing bool `protobuf:"varint,7,opt,name=missing,proto3" json:"missing,omitempty"`
 	// How often the decision was told since the coordinator started.
-	Attempts      uint32                 `protobuf:"varint,8,opt,name=attempts,proto3" json:"attempts,omitempty"`
-	LastError     string                 `protobuf:"bytes,9,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
-	NextRetry     *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=next_retry,json=nextRetry,proto3" json:"next_retry,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Attempts  uint32                 `protobuf:"varint,8,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	LastError string                 `protobuf:"bytes,9,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
+	NextRetry *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=next_retry,json=nextRetry,proto3" json:"next_retry,omitempty"`
+	// What finishes the branch by hand, given to its service's own client as it is.
+	// Only if GetRequest.statements asked for them, the branch is prepared, and its
+	// participant can tell.
+	CommitStatement   string `protobuf:"bytes,11,opt,name=commit_statement,json=commitStatement,proto3" json:"commit_statement,omitempty"`
+	RollbackStatement string `protobuf:"bytes,12,opt,name=rollback_statement,json=rollbackStatement,proto3" json:"rollback_statement,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Branch) Reset() {
@@ -868,6 +873,20 @@ func (x *Branch) GetNextRetry() *timestamppb.Timestamp {
 		return x.NextRetry
 	}
 	return nil
+}
+
+func (x *Branch) GetCommitStatement() string {
+	if x != nil {
+		return x.CommitStatement
+	}
+	return ""
+}
+
+func (x *Branch) GetRollbackStatement() string {
+	if x != nil {
+		return x.RollbackStatement
+	}
+	return ""
 }
 
 type BeginRequest struct {
@@ -1876,6 +1895,8 @@ func (x *Failure) GetInfo() *ErrorInfo {
 type GetRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TransactionId string                 `protobuf:"bytes,1,opt,name=transaction_id,json=transactionId,proto3" json:"transaction_id,omitempty"`
+	// Ask the participants what finishes each prepared branch by hand.
+	Statements    bool `protobuf:"varint,2,opt,name=statements,proto3" json:"statements,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1915,6 +1936,13 @@ func (x *GetRequest) GetTransactionId() string {
 		return x.TransactionId
 	}
 	return ""
+}
+
+func (x *GetRequest) GetStatements() bool {
+	if x != nil {
+		return x.Statements
+	}
+	return false
 }
 
 type GetResponse struct {
@@ -2533,7 +2561,7 @@ const file_assent_v1_transaction_proto_rawDesc = "" +
 	" \x01(\x0e2\x10.assent.v1.CauseR\x05cause\x12\x16\n" +
 	"\x06reason\x18\v \x01(\tR\x06reason\x12-\n" +
 	"\bbranches\x18\f \x03(\v2\x11.assent.v1.BranchR\bbranches\x12\x16\n" +
-	"\x06paused\x18\r \x01(\bR\x06paused\"\xcf\x02\n" +
+	"\x06paused\x18\r \x01(\bR\x06paused\"\xa9\x03\n" +
 	"\x06Branch\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\rR\x06number\x12 \n" +
 	"\vparticipant\x18\x02 \x01(\tR\vparticipant\x12\x10\n" +
@@ -2547,7 +2575,9 @@ const file_assent_v1_transaction_proto_rawDesc = "" +
 	"last_error\x18\t \x01(\tR\tlastError\x129\n" +
 	"\n" +
 	"next_retry\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\tnextRetry\"v\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\tnextRetry\x12)\n" +
+	"\x10commit_statement\x18\v \x01(\tR\x0fcommitStatement\x12-\n" +
+	"\x12rollback_statement\x18\f \x01(\tR\x11rollbackStatement\"v\n" +
 	"\fBeginRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x123\n" +
 	"\atimeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x1d\n" +
@@ -2610,10 +2640,13 @@ const file_assent_v1_transaction_proto_rawDesc = "" +
 	"\aFailure\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12(\n" +
-	"\x04info\x18\x03 \x01(\v2\x14.assent.v1.ErrorInfoR\x04info\"3\n" +
+	"\x04info\x18\x03 \x01(\v2\x14.assent.v1.ErrorInfoR\x04info\"S\n" +
 	"\n" +
 	"GetRequest\x12%\n" +
-	"\x0etransaction_id\x18\x01 \x01(\tR\rtransactionId\"G\n" +
+	"\x0etransaction_id\x18\x01 \x01(\tR\rtransactionId\x12\x1e\n" +
+	"\n" +
+	"statements\x18\x02 \x01(\bR\n" +
+	"statements\"G\n" +
 	"\vGetResponse\x128\n" +
 	"\vtransaction\x18\x01 \x01(\v2\x16.assent.v1.TransactionR\vtransaction\"\x8a\x01\n" +
 	"\vListRequest\x12\x12\n" +
