@@ -814,6 +814,7 @@ type AttachResponse struct {
 	//
 	//	*AttachResponse_Welcome
 	//	*AttachResponse_Calls
+	//	*AttachResponse_Closing
 	Message       isAttachResponse_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -874,6 +875,15 @@ func (x *AttachResponse) GetCalls() *ParticipantCalls {
 	return nil
 }
 
+func (x *AttachResponse) GetClosing() *Closing {
+	if x != nil {
+		if x, ok := x.Message.(*AttachResponse_Closing); ok {
+			return x.Closing
+		}
+	}
+	return nil
+}
+
 type isAttachResponse_Message interface {
 	isAttachResponse_Message()
 }
@@ -886,13 +896,26 @@ type AttachResponse_Calls struct {
 	Calls *ParticipantCalls `protobuf:"bytes,2,opt,name=calls,proto3,oneof"`
 }
 
+type AttachResponse_Closing struct {
+	// The server ends: answer what you were asked, close the stream, and attach
+	// again.
+	Closing *Closing `protobuf:"bytes,3,opt,name=closing,proto3,oneof"`
+}
+
 func (*AttachResponse_Welcome) isAttachResponse_Message() {}
 
 func (*AttachResponse_Calls) isAttachResponse_Message() {}
 
+func (*AttachResponse_Closing) isAttachResponse_Message() {}
+
 type Welcome struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Domain        string                 `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Domain string                 `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`
+	// Names this run of the server: ids of calls are its own.
+	Server string `protobuf:"bytes,2,opt,name=server,proto3" json:"server,omitempty"`
+	// The calls that were sent to this instance before and are unanswered. They are
+	// sent again; what the instance keeps to answer others with, it may drop.
+	Unanswered    []uint64 `protobuf:"varint,3,rep,packed,name=unanswered,proto3" json:"unanswered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -934,16 +957,69 @@ func (x *Welcome) GetDomain() string {
 	return ""
 }
 
-type ParticipantCalls struct {
+func (x *Welcome) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *Welcome) GetUnanswered() []uint64 {
+	if x != nil {
+		return x.Unanswered
+	}
+	return nil
+}
+
+type Closing struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Calls         []*ParticipantCall     `protobuf:"bytes,1,rep,name=calls,proto3" json:"calls,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Closing) Reset() {
+	*x = Closing{}
+	mi := &file_assent_v1_participant_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Closing) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Closing) ProtoMessage() {}
+
+func (x *Closing) ProtoReflect() protoreflect.Message {
+	mi := &file_assent_v1_participant_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Closing.ProtoReflect.Descriptor instead.
+func (*Closing) Descriptor() ([]byte, []int) {
+	return file_assent_v1_participant_proto_rawDescGZIP(), []int{15}
+}
+
+type ParticipantCalls struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Calls []*ParticipantCall     `protobuf:"bytes,1,rep,name=calls,proto3" json:"calls,omitempty"`
+	// How many answers the server has got on this stream: they need not be kept any
+	// more.
+	Received      uint64 `protobuf:"varint,2,opt,name=received,proto3" json:"received,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ParticipantCalls) Reset() {
 	*x = ParticipantCalls{}
-	mi := &file_assent_v1_participant_proto_msgTypes[15]
+	mi := &file_assent_v1_participant_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -955,7 +1031,7 @@ func (x *ParticipantCalls) String() string {
 func (*ParticipantCalls) ProtoMessage() {}
 
 func (x *ParticipantCalls) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_participant_proto_msgTypes[15]
+	mi := &file_assent_v1_participant_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -968,7 +1044,7 @@ func (x *ParticipantCalls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParticipantCalls.ProtoReflect.Descriptor instead.
 func (*ParticipantCalls) Descriptor() ([]byte, []int) {
-	return file_assent_v1_participant_proto_rawDescGZIP(), []int{15}
+	return file_assent_v1_participant_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ParticipantCalls) GetCalls() []*ParticipantCall {
@@ -976,6 +1052,13 @@ func (x *ParticipantCalls) GetCalls() []*ParticipantCall {
 		return x.Calls
 	}
 	return nil
+}
+
+func (x *ParticipantCalls) GetReceived() uint64 {
+	if x != nil {
+		return x.Received
+	}
+	return 0
 }
 
 type ParticipantAnswers struct {
@@ -987,7 +1070,7 @@ type ParticipantAnswers struct {
 
 func (x *ParticipantAnswers) Reset() {
 	*x = ParticipantAnswers{}
-	mi := &file_assent_v1_participant_proto_msgTypes[16]
+	mi := &file_assent_v1_participant_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -999,7 +1082,7 @@ func (x *ParticipantAnswers) String() string {
 func (*ParticipantAnswers) ProtoMessage() {}
 
 func (x *ParticipantAnswers) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_participant_proto_msgTypes[16]
+	mi := &file_assent_v1_participant_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1012,7 +1095,7 @@ func (x *ParticipantAnswers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParticipantAnswers.ProtoReflect.Descriptor instead.
 func (*ParticipantAnswers) Descriptor() ([]byte, []int) {
-	return file_assent_v1_participant_proto_rawDescGZIP(), []int{16}
+	return file_assent_v1_participant_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ParticipantAnswers) GetAnswers() []*ParticipantAnswer {
@@ -1024,7 +1107,8 @@ func (x *ParticipantAnswers) GetAnswers() []*ParticipantAnswer {
 
 type ParticipantCall struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Id    uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The same when the call is sent again, which gets the same answer.
+	Id uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
 	// Types that are valid to be assigned to Call:
 	//
 	//	*ParticipantCall_Prepare
@@ -1043,7 +1127,7 @@ type ParticipantCall struct {
 
 func (x *ParticipantCall) Reset() {
 	*x = ParticipantCall{}
-	mi := &file_assent_v1_participant_proto_msgTypes[17]
+	mi := &file_assent_v1_participant_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1055,7 +1139,7 @@ func (x *ParticipantCall) String() string {
 func (*ParticipantCall) ProtoMessage() {}
 
 func (x *ParticipantCall) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_participant_proto_msgTypes[17]
+	mi := &file_assent_v1_participant_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1068,7 +1152,7 @@ func (x *ParticipantCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParticipantCall.ProtoReflect.Descriptor instead.
 func (*ParticipantCall) Descriptor() ([]byte, []int) {
-	return file_assent_v1_participant_proto_rawDescGZIP(), []int{17}
+	return file_assent_v1_participant_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ParticipantCall) GetId() uint64 {
@@ -1202,7 +1286,7 @@ type Withdrawal struct {
 
 func (x *Withdrawal) Reset() {
 	*x = Withdrawal{}
-	mi := &file_assent_v1_participant_proto_msgTypes[18]
+	mi := &file_assent_v1_participant_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1214,7 +1298,7 @@ func (x *Withdrawal) String() string {
 func (*Withdrawal) ProtoMessage() {}
 
 func (x *Withdrawal) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_participant_proto_msgTypes[18]
+	mi := &file_assent_v1_participant_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1227,7 +1311,7 @@ func (x *Withdrawal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Withdrawal.ProtoReflect.Descriptor instead.
 func (*Withdrawal) Descriptor() ([]byte, []int) {
-	return file_assent_v1_participant_proto_rawDescGZIP(), []int{18}
+	return file_assent_v1_participant_proto_rawDescGZIP(), []int{19}
 }
 
 type ParticipantAnswer struct {
@@ -1248,7 +1332,7 @@ type ParticipantAnswer struct {
 
 func (x *ParticipantAnswer) Reset() {
 	*x = ParticipantAnswer{}
-	mi := &file_assent_v1_participant_proto_msgTypes[19]
+	mi := &file_assent_v1_participant_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1260,7 +1344,7 @@ func (x *ParticipantAnswer) String() string {
 func (*ParticipantAnswer) ProtoMessage() {}
 
 func (x *ParticipantAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_participant_proto_msgTypes[19]
+	mi := &file_assent_v1_participant_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1273,7 +1357,7 @@ func (x *ParticipantAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParticipantAnswer.ProtoReflect.Descriptor instead.
 func (*ParticipantAnswer) Descriptor() ([]byte, []int) {
-	return file_assent_v1_participant_proto_rawDescGZIP(), []int{19}
+	return file_assent_v1_participant_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ParticipantAnswer) GetId() uint64 {
@@ -1398,7 +1482,7 @@ type ParticipantFailure struct {
 
 func (x *ParticipantFailure) Reset() {
 	*x = ParticipantFailure{}
-	mi := &file_assent_v1_participant_proto_msgTypes[20]
+	mi := &file_assent_v1_participant_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1410,7 +1494,7 @@ func (x *ParticipantFailure) String() string {
 func (*ParticipantFailure) ProtoMessage() {}
 
 func (x *ParticipantFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_participant_proto_msgTypes[20]
+	mi := &file_assent_v1_participant_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1423,7 +1507,7 @@ func (x *ParticipantFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParticipantFailure.ProtoReflect.Descriptor instead.
 func (*ParticipantFailure) Descriptor() ([]byte, []int) {
-	return file_assent_v1_participant_proto_rawDescGZIP(), []int{20}
+	return file_assent_v1_participant_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ParticipantFailure) GetMessage() string {
@@ -1491,15 +1575,22 @@ const file_assent_v1_participant_proto_rawDesc = "" +
 	"\vparticipant\x18\x01 \x01(\tR\vparticipant\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x14\n" +
 	"\x05lists\x18\x03 \x01(\bR\x05lists\x12\x18\n" +
-	"\aforgets\x18\x04 \x01(\bR\aforgets\"\x80\x01\n" +
+	"\aforgets\x18\x04 \x01(\bR\aforgets\"\xb0\x01\n" +
 	"\x0eAttachResponse\x12.\n" +
 	"\awelcome\x18\x01 \x01(\v2\x12.assent.v1.WelcomeH\x00R\awelcome\x123\n" +
-	"\x05calls\x18\x02 \x01(\v2\x1b.assent.v1.ParticipantCallsH\x00R\x05callsB\t\n" +
-	"\amessage\"!\n" +
+	"\x05calls\x18\x02 \x01(\v2\x1b.assent.v1.ParticipantCallsH\x00R\x05calls\x12.\n" +
+	"\aclosing\x18\x03 \x01(\v2\x12.assent.v1.ClosingH\x00R\aclosingB\t\n" +
+	"\amessage\"Y\n" +
 	"\aWelcome\x12\x16\n" +
-	"\x06domain\x18\x01 \x01(\tR\x06domain\"D\n" +
+	"\x06domain\x18\x01 \x01(\tR\x06domain\x12\x16\n" +
+	"\x06server\x18\x02 \x01(\tR\x06server\x12\x1e\n" +
+	"\n" +
+	"unanswered\x18\x03 \x03(\x04R\n" +
+	"unanswered\"\t\n" +
+	"\aClosing\"`\n" +
 	"\x10ParticipantCalls\x120\n" +
-	"\x05calls\x18\x01 \x03(\v2\x1a.assent.v1.ParticipantCallR\x05calls\"L\n" +
+	"\x05calls\x18\x01 \x03(\v2\x1a.assent.v1.ParticipantCallR\x05calls\x12\x1a\n" +
+	"\breceived\x18\x02 \x01(\x04R\breceived\"L\n" +
 	"\x12ParticipantAnswers\x126\n" +
 	"\aanswers\x18\x01 \x03(\v2\x1c.assent.v1.ParticipantAnswerR\aanswers\"\xeb\x03\n" +
 	"\x0fParticipantCall\x12\x0e\n" +
@@ -1560,7 +1651,7 @@ func file_assent_v1_participant_proto_rawDescGZIP() []byte {
 }
 
 var file_assent_v1_participant_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_assent_v1_participant_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_assent_v1_participant_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_assent_v1_participant_proto_goTypes = []any{
 	(BranchState)(0),                           // 0: assent.v1.BranchState
 	(*BranchRef)(nil),                          // 1: assent.v1.BranchRef
@@ -1578,19 +1669,20 @@ var file_assent_v1_participant_proto_goTypes = []any{
 	(*Hello)(nil),                              // 13: assent.v1.Hello
 	(*AttachResponse)(nil),                     // 14: assent.v1.AttachResponse
 	(*Welcome)(nil),                            // 15: assent.v1.Welcome
-	(*ParticipantCalls)(nil),                   // 16: assent.v1.ParticipantCalls
-	(*ParticipantAnswers)(nil),                 // 17: assent.v1.ParticipantAnswers
-	(*ParticipantCall)(nil),                    // 18: assent.v1.ParticipantCall
-	(*Withdrawal)(nil),                         // 19: assent.v1.Withdrawal
-	(*ParticipantAnswer)(nil),                  // 20: assent.v1.ParticipantAnswer
-	(*ParticipantFailure)(nil),                 // 21: assent.v1.ParticipantFailure
-	(*timestamppb.Timestamp)(nil),              // 22: google.protobuf.Timestamp
-	(Vote)(0),                                  // 23: assent.v1.Vote
+	(*Closing)(nil),                            // 16: assent.v1.Closing
+	(*ParticipantCalls)(nil),                   // 17: assent.v1.ParticipantCalls
+	(*ParticipantAnswers)(nil),                 // 18: assent.v1.ParticipantAnswers
+	(*ParticipantCall)(nil),                    // 19: assent.v1.ParticipantCall
+	(*Withdrawal)(nil),                         // 20: assent.v1.Withdrawal
+	(*ParticipantAnswer)(nil),                  // 21: assent.v1.ParticipantAnswer
+	(*ParticipantFailure)(nil),                 // 22: assent.v1.ParticipantFailure
+	(*timestamppb.Timestamp)(nil),              // 23: google.protobuf.Timestamp
+	(Vote)(0),                                  // 24: assent.v1.Vote
 }
 var file_assent_v1_participant_proto_depIdxs = []int32{
-	22, // 0: assent.v1.BranchRef.deadline:type_name -> google.protobuf.Timestamp
+	23, // 0: assent.v1.BranchRef.deadline:type_name -> google.protobuf.Timestamp
 	1,  // 1: assent.v1.PrepareRequest.branch:type_name -> assent.v1.BranchRef
-	23, // 2: assent.v1.PrepareResponse.vote:type_name -> assent.v1.Vote
+	24, // 2: assent.v1.PrepareResponse.vote:type_name -> assent.v1.Vote
 	1,  // 3: assent.v1.ParticipantServiceCommitRequest.branch:type_name -> assent.v1.BranchRef
 	0,  // 4: assent.v1.ParticipantServiceCommitResponse.state:type_name -> assent.v1.BranchState
 	1,  // 5: assent.v1.ParticipantServiceRollbackRequest.branch:type_name -> assent.v1.BranchRef
@@ -1598,40 +1690,41 @@ var file_assent_v1_participant_proto_depIdxs = []int32{
 	1,  // 7: assent.v1.ListPreparedResponse.branches:type_name -> assent.v1.BranchRef
 	1,  // 8: assent.v1.ForgetRequest.branches:type_name -> assent.v1.BranchRef
 	13, // 9: assent.v1.AttachRequest.hello:type_name -> assent.v1.Hello
-	17, // 10: assent.v1.AttachRequest.answers:type_name -> assent.v1.ParticipantAnswers
+	18, // 10: assent.v1.AttachRequest.answers:type_name -> assent.v1.ParticipantAnswers
 	15, // 11: assent.v1.AttachResponse.welcome:type_name -> assent.v1.Welcome
-	16, // 12: assent.v1.AttachResponse.calls:type_name -> assent.v1.ParticipantCalls
-	18, // 13: assent.v1.ParticipantCalls.calls:type_name -> assent.v1.ParticipantCall
-	20, // 14: assent.v1.ParticipantAnswers.answers:type_name -> assent.v1.ParticipantAnswer
-	2,  // 15: assent.v1.ParticipantCall.prepare:type_name -> assent.v1.PrepareRequest
-	4,  // 16: assent.v1.ParticipantCall.commit:type_name -> assent.v1.ParticipantServiceCommitRequest
-	6,  // 17: assent.v1.ParticipantCall.rollback:type_name -> assent.v1.ParticipantServiceRollbackRequest
-	8,  // 18: assent.v1.ParticipantCall.list_prepared:type_name -> assent.v1.ListPreparedRequest
-	10, // 19: assent.v1.ParticipantCall.forget:type_name -> assent.v1.ForgetRequest
-	19, // 20: assent.v1.ParticipantCall.withdraw:type_name -> assent.v1.Withdrawal
-	3,  // 21: assent.v1.ParticipantAnswer.prepare:type_name -> assent.v1.PrepareResponse
-	5,  // 22: assent.v1.ParticipantAnswer.commit:type_name -> assent.v1.ParticipantServiceCommitResponse
-	7,  // 23: assent.v1.ParticipantAnswer.rollback:type_name -> assent.v1.ParticipantServiceRollbackResponse
-	9,  // 24: assent.v1.ParticipantAnswer.list_prepared:type_name -> assent.v1.ListPreparedResponse
-	11, // 25: assent.v1.ParticipantAnswer.forget:type_name -> assent.v1.ForgetResponse
-	21, // 26: assent.v1.ParticipantAnswer.failure:type_name -> assent.v1.ParticipantFailure
-	2,  // 27: assent.v1.ParticipantService.Prepare:input_type -> assent.v1.PrepareRequest
-	4,  // 28: assent.v1.ParticipantService.Commit:input_type -> assent.v1.ParticipantServiceCommitRequest
-	6,  // 29: assent.v1.ParticipantService.Rollback:input_type -> assent.v1.ParticipantServiceRollbackRequest
-	8,  // 30: assent.v1.ParticipantService.ListPrepared:input_type -> assent.v1.ListPreparedRequest
-	10, // 31: assent.v1.ParticipantService.Forget:input_type -> assent.v1.ForgetRequest
-	12, // 32: assent.v1.AttachmentService.Attach:input_type -> assent.v1.AttachRequest
-	3,  // 33: assent.v1.ParticipantService.Prepare:output_type -> assent.v1.PrepareResponse
-	5,  // 34: assent.v1.ParticipantService.Commit:output_type -> assent.v1.ParticipantServiceCommitResponse
-	7,  // 35: assent.v1.ParticipantService.Rollback:output_type -> assent.v1.ParticipantServiceRollbackResponse
-	9,  // 36: assent.v1.ParticipantService.ListPrepared:output_type -> assent.v1.ListPreparedResponse
-	11, // 37: assent.v1.ParticipantService.Forget:output_type -> assent.v1.ForgetResponse
-	14, // 38: assent.v1.AttachmentService.Attach:output_type -> assent.v1.AttachResponse
-	33, // [33:39] is the sub-list for method output_type
-	27, // [27:33] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	17, // 12: assent.v1.AttachResponse.calls:type_name -> assent.v1.ParticipantCalls
+	16, // 13: assent.v1.AttachResponse.closing:type_name -> assent.v1.Closing
+	19, // 14: assent.v1.ParticipantCalls.calls:type_name -> assent.v1.ParticipantCall
+	21, // 15: assent.v1.ParticipantAnswers.answers:type_name -> assent.v1.ParticipantAnswer
+	2,  // 16: assent.v1.ParticipantCall.prepare:type_name -> assent.v1.PrepareRequest
+	4,  // 17: assent.v1.ParticipantCall.commit:type_name -> assent.v1.ParticipantServiceCommitRequest
+	6,  // 18: assent.v1.ParticipantCall.rollback:type_name -> assent.v1.ParticipantServiceRollbackRequest
+	8,  // 19: assent.v1.ParticipantCall.list_prepared:type_name -> assent.v1.ListPreparedRequest
+	10, // 20: assent.v1.ParticipantCall.forget:type_name -> assent.v1.ForgetRequest
+	20, // 21: assent.v1.ParticipantCall.withdraw:type_name -> assent.v1.Withdrawal
+	3,  // 22: assent.v1.ParticipantAnswer.prepare:type_name -> assent.v1.PrepareResponse
+	5,  // 23: assent.v1.ParticipantAnswer.commit:type_name -> assent.v1.ParticipantServiceCommitResponse
+	7,  // 24: assent.v1.ParticipantAnswer.rollback:type_name -> assent.v1.ParticipantServiceRollbackResponse
+	9,  // 25: assent.v1.ParticipantAnswer.list_prepared:type_name -> assent.v1.ListPreparedResponse
+	11, // 26: assent.v1.ParticipantAnswer.forget:type_name -> assent.v1.ForgetResponse
+	22, // 27: assent.v1.ParticipantAnswer.failure:type_name -> assent.v1.ParticipantFailure
+	2,  // 28: assent.v1.ParticipantService.Prepare:input_type -> assent.v1.PrepareRequest
+	4,  // 29: assent.v1.ParticipantService.Commit:input_type -> assent.v1.ParticipantServiceCommitRequest
+	6,  // 30: assent.v1.ParticipantService.Rollback:input_type -> assent.v1.ParticipantServiceRollbackRequest
+	8,  // 31: assent.v1.ParticipantService.ListPrepared:input_type -> assent.v1.ListPreparedRequest
+	10, // 32: assent.v1.ParticipantService.Forget:input_type -> assent.v1.ForgetRequest
+	12, // 33: assent.v1.AttachmentService.Attach:input_type -> assent.v1.AttachRequest
+	3,  // 34: assent.v1.ParticipantService.Prepare:output_type -> assent.v1.PrepareResponse
+	5,  // 35: assent.v1.ParticipantService.Commit:output_type -> assent.v1.ParticipantServiceCommitResponse
+	7,  // 36: assent.v1.ParticipantService.Rollback:output_type -> assent.v1.ParticipantServiceRollbackResponse
+	9,  // 37: assent.v1.ParticipantService.ListPrepared:output_type -> assent.v1.ListPreparedResponse
+	11, // 38: assent.v1.ParticipantService.Forget:output_type -> assent.v1.ForgetResponse
+	14, // 39: assent.v1.AttachmentService.Attach:output_type -> assent.v1.AttachResponse
+	34, // [34:40] is the sub-list for method output_type
+	28, // [28:34] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_assent_v1_participant_proto_init() }
@@ -1647,8 +1740,9 @@ func file_assent_v1_participant_proto_init() {
 	file_assent_v1_participant_proto_msgTypes[13].OneofWrappers = []any{
 		(*AttachResponse_Welcome)(nil),
 		(*AttachResponse_Calls)(nil),
+		(*AttachResponse_Closing)(nil),
 	}
-	file_assent_v1_participant_proto_msgTypes[17].OneofWrappers = []any{
+	file_assent_v1_participant_proto_msgTypes[18].OneofWrappers = []any{
 		(*ParticipantCall_Prepare)(nil),
 		(*ParticipantCall_Commit)(nil),
 		(*ParticipantCall_Rollback)(nil),
@@ -1656,7 +1750,7 @@ func file_assent_v1_participant_proto_init() {
 		(*ParticipantCall_Forget)(nil),
 		(*ParticipantCall_Withdraw)(nil),
 	}
-	file_assent_v1_participant_proto_msgTypes[19].OneofWrappers = []any{
+	file_assent_v1_participant_proto_msgTypes[20].OneofWrappers = []any{
 		(*ParticipantAnswer_Prepare)(nil),
 		(*ParticipantAnswer_Commit)(nil),
 		(*ParticipantAnswer_Rollback)(nil),
@@ -1670,7 +1764,7 @@ func file_assent_v1_participant_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_assent_v1_participant_proto_rawDesc), len(file_assent_v1_participant_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

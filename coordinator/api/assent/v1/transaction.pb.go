@@ -1492,18 +1492,11 @@ func (x *SubmitResponse) GetState() State {
 	return State_STATE_UNSPECIFIED
 }
 
+// SessionRequest is for several requests at a time: one message for all that came
+// up meanwhile costs both sides far less than one for each.
 type SessionRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Chosen by the caller, who finds the answer by it.
-	Id uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Types that are valid to be assigned to Request:
-	//
-	//	*SessionRequest_Submit
-	//	*SessionRequest_Commit
-	//	*SessionRequest_Begin
-	//	*SessionRequest_Enlist
-	//	*SessionRequest_Rollback
-	Request       isSessionRequest_Request `protobuf_oneof:"request"`
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Requests      []*Request             `protobuf:"bytes,1,rep,name=requests,proto3" json:"requests,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1538,98 +1531,151 @@ func (*SessionRequest) Descriptor() ([]byte, []int) {
 	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{13}
 }
 
-func (x *SessionRequest) GetId() uint64 {
+func (x *SessionRequest) GetRequests() []*Request {
+	if x != nil {
+		return x.Requests
+	}
+	return nil
+}
+
+type Request struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Chosen by the caller, who finds the answer by it.
+	Id uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Types that are valid to be assigned to Request:
+	//
+	//	*Request_Submit
+	//	*Request_Commit
+	//	*Request_Begin
+	//	*Request_Enlist
+	//	*Request_Rollback
+	Request       isRequest_Request `protobuf_oneof:"request"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Request) Reset() {
+	*x = Request{}
+	mi := &file_assent_v1_transaction_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Request) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Request) ProtoMessage() {}
+
+func (x *Request) ProtoReflect() protoreflect.Message {
+	mi := &file_assent_v1_transaction_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Request.ProtoReflect.Descriptor instead.
+func (*Request) Descriptor() ([]byte, []int) {
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Request) GetId() uint64 {
 	if x != nil {
 		return x.Id
 	}
 	return 0
 }
 
-func (x *SessionRequest) GetRequest() isSessionRequest_Request {
+func (x *Request) GetRequest() isRequest_Request {
 	if x != nil {
 		return x.Request
 	}
 	return nil
 }
 
-func (x *SessionRequest) GetSubmit() *SubmitRequest {
+func (x *Request) GetSubmit() *SubmitRequest {
 	if x != nil {
-		if x, ok := x.Request.(*SessionRequest_Submit); ok {
+		if x, ok := x.Request.(*Request_Submit); ok {
 			return x.Submit
 		}
 	}
 	return nil
 }
 
-func (x *SessionRequest) GetCommit() *CommitRequest {
+func (x *Request) GetCommit() *CommitRequest {
 	if x != nil {
-		if x, ok := x.Request.(*SessionRequest_Commit); ok {
+		if x, ok := x.Request.(*Request_Commit); ok {
 			return x.Commit
 		}
 	}
 	return nil
 }
 
-func (x *SessionRequest) GetBegin() *BeginRequest {
+func (x *Request) GetBegin() *BeginRequest {
 	if x != nil {
-		if x, ok := x.Request.(*SessionRequest_Begin); ok {
+		if x, ok := x.Request.(*Request_Begin); ok {
 			return x.Begin
 		}
 	}
 	return nil
 }
 
-func (x *SessionRequest) GetEnlist() *EnlistRequest {
+func (x *Request) GetEnlist() *EnlistRequest {
 	if x != nil {
-		if x, ok := x.Request.(*SessionRequest_Enlist); ok {
+		if x, ok := x.Request.(*Request_Enlist); ok {
 			return x.Enlist
 		}
 	}
 	return nil
 }
 
-func (x *SessionRequest) GetRollback() *RollbackRequest {
+func (x *Request) GetRollback() *RollbackRequest {
 	if x != nil {
-		if x, ok := x.Request.(*SessionRequest_Rollback); ok {
+		if x, ok := x.Request.(*Request_Rollback); ok {
 			return x.Rollback
 		}
 	}
 	return nil
 }
 
-type isSessionRequest_Request interface {
-	isSessionRequest_Request()
+type isRequest_Request interface {
+	isRequest_Request()
 }
 
-type SessionRequest_Submit struct {
+type Request_Submit struct {
 	Submit *SubmitRequest `protobuf:"bytes,2,opt,name=submit,proto3,oneof"`
 }
 
-type SessionRequest_Commit struct {
+type Request_Commit struct {
 	Commit *CommitRequest `protobuf:"bytes,3,opt,name=commit,proto3,oneof"`
 }
 
-type SessionRequest_Begin struct {
+type Request_Begin struct {
 	Begin *BeginRequest `protobuf:"bytes,4,opt,name=begin,proto3,oneof"`
 }
 
-type SessionRequest_Enlist struct {
+type Request_Enlist struct {
 	Enlist *EnlistRequest `protobuf:"bytes,5,opt,name=enlist,proto3,oneof"`
 }
 
-type SessionRequest_Rollback struct {
+type Request_Rollback struct {
 	Rollback *RollbackRequest `protobuf:"bytes,6,opt,name=rollback,proto3,oneof"`
 }
 
-func (*SessionRequest_Submit) isSessionRequest_Request() {}
+func (*Request_Submit) isRequest_Request() {}
 
-func (*SessionRequest_Commit) isSessionRequest_Request() {}
+func (*Request_Commit) isRequest_Request() {}
 
-func (*SessionRequest_Begin) isSessionRequest_Request() {}
+func (*Request_Begin) isRequest_Request() {}
 
-func (*SessionRequest_Enlist) isSessionRequest_Request() {}
+func (*Request_Enlist) isRequest_Request() {}
 
-func (*SessionRequest_Rollback) isSessionRequest_Request() {}
+func (*Request_Rollback) isRequest_Request() {}
 
 // SessionResponse answers several requests at a time.
 type SessionResponse struct {
@@ -1641,7 +1687,7 @@ type SessionResponse struct {
 
 func (x *SessionResponse) Reset() {
 	*x = SessionResponse{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[14]
+	mi := &file_assent_v1_transaction_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1653,7 +1699,7 @@ func (x *SessionResponse) String() string {
 func (*SessionResponse) ProtoMessage() {}
 
 func (x *SessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[14]
+	mi := &file_assent_v1_transaction_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1666,7 +1712,7 @@ func (x *SessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionResponse.ProtoReflect.Descriptor instead.
 func (*SessionResponse) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{14}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SessionResponse) GetAnswers() []*Answer {
@@ -1694,7 +1740,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[15]
+	mi := &file_assent_v1_transaction_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1706,7 +1752,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[15]
+	mi := &file_assent_v1_transaction_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1719,7 +1765,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{15}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Answer) GetId() uint64 {
@@ -1843,7 +1889,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[16]
+	mi := &file_assent_v1_transaction_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1855,7 +1901,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[16]
+	mi := &file_assent_v1_transaction_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1868,7 +1914,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{16}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Failure) GetCode() uint32 {
@@ -1903,7 +1949,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[17]
+	mi := &file_assent_v1_transaction_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1915,7 +1961,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[17]
+	mi := &file_assent_v1_transaction_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1928,7 +1974,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{17}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetRequest) GetTransactionId() string {
@@ -1954,7 +2000,7 @@ type GetResponse struct {
 
 func (x *GetResponse) Reset() {
 	*x = GetResponse{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[18]
+	mi := &file_assent_v1_transaction_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1966,7 +2012,7 @@ func (x *GetResponse) String() string {
 func (*GetResponse) ProtoMessage() {}
 
 func (x *GetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[18]
+	mi := &file_assent_v1_transaction_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1979,7 +2025,7 @@ func (x *GetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResponse.ProtoReflect.Descriptor instead.
 func (*GetResponse) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{18}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetResponse) GetTransaction() *Transaction {
@@ -2008,7 +2054,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[19]
+	mi := &file_assent_v1_transaction_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2020,7 +2066,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[19]
+	mi := &file_assent_v1_transaction_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2033,7 +2079,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{19}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListRequest) GetDone() bool {
@@ -2081,7 +2127,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[20]
+	mi := &file_assent_v1_transaction_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2093,7 +2139,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[20]
+	mi := &file_assent_v1_transaction_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2106,7 +2152,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{20}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListResponse) GetTransactions() []*Transaction {
@@ -2128,7 +2174,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[21]
+	mi := &file_assent_v1_transaction_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2140,7 +2186,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[21]
+	mi := &file_assent_v1_transaction_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2153,7 +2199,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{21}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *WatchRequest) GetTransactionId() string {
@@ -2179,7 +2225,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[22]
+	mi := &file_assent_v1_transaction_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2191,7 +2237,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[22]
+	mi := &file_assent_v1_transaction_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2204,7 +2250,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{22}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *WatchResponse) GetEvent() *Event {
@@ -2237,7 +2283,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[23]
+	mi := &file_assent_v1_transaction_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2249,7 +2295,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[23]
+	mi := &file_assent_v1_transaction_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2262,7 +2308,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{23}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Event) GetId() string {
@@ -2365,7 +2411,7 @@ type OutcomeRequest struct {
 
 func (x *OutcomeRequest) Reset() {
 	*x = OutcomeRequest{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[24]
+	mi := &file_assent_v1_transaction_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2377,7 +2423,7 @@ func (x *OutcomeRequest) String() string {
 func (*OutcomeRequest) ProtoMessage() {}
 
 func (x *OutcomeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[24]
+	mi := &file_assent_v1_transaction_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2390,7 +2436,7 @@ func (x *OutcomeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutcomeRequest.ProtoReflect.Descriptor instead.
 func (*OutcomeRequest) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{24}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *OutcomeRequest) GetTransactionId() string {
@@ -2409,7 +2455,7 @@ type OutcomeResponse struct {
 
 func (x *OutcomeResponse) Reset() {
 	*x = OutcomeResponse{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[25]
+	mi := &file_assent_v1_transaction_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2421,7 +2467,7 @@ func (x *OutcomeResponse) String() string {
 func (*OutcomeResponse) ProtoMessage() {}
 
 func (x *OutcomeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[25]
+	mi := &file_assent_v1_transaction_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2434,7 +2480,7 @@ func (x *OutcomeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutcomeResponse.ProtoReflect.Descriptor instead.
 func (*OutcomeResponse) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{25}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *OutcomeResponse) GetInquiry() Inquiry {
@@ -2464,7 +2510,7 @@ type ErrorInfo struct {
 
 func (x *ErrorInfo) Reset() {
 	*x = ErrorInfo{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[26]
+	mi := &file_assent_v1_transaction_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2476,7 +2522,7 @@ func (x *ErrorInfo) String() string {
 func (*ErrorInfo) ProtoMessage() {}
 
 func (x *ErrorInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[26]
+	mi := &file_assent_v1_transaction_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2489,7 +2535,7 @@ func (x *ErrorInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorInfo.ProtoReflect.Descriptor instead.
 func (*ErrorInfo) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{26}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ErrorInfo) GetReason() ErrorReason {
@@ -2617,8 +2663,10 @@ const file_assent_v1_transaction_proto_rawDesc = "" +
 	"\venlistments\x18\x04 \x03(\v2\x15.assent.v1.EnlistmentR\venlistments\"_\n" +
 	"\x0eSubmitResponse\x12%\n" +
 	"\x0etransaction_id\x18\x01 \x01(\tR\rtransactionId\x12&\n" +
-	"\x05state\x18\x02 \x01(\x0e2\x10.assent.v1.StateR\x05state\"\xb2\x02\n" +
-	"\x0eSessionRequest\x12\x0e\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x10.assent.v1.StateR\x05state\"@\n" +
+	"\x0eSessionRequest\x12.\n" +
+	"\brequests\x18\x01 \x03(\v2\x12.assent.v1.RequestR\brequests\"\xab\x02\n" +
+	"\aRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x122\n" +
 	"\x06submit\x18\x02 \x01(\v2\x18.assent.v1.SubmitRequestH\x00R\x06submit\x122\n" +
 	"\x06commit\x18\x03 \x01(\v2\x18.assent.v1.CommitRequestH\x00R\x06commit\x12/\n" +
@@ -2791,7 +2839,7 @@ func file_assent_v1_transaction_proto_rawDescGZIP() []byte {
 }
 
 var file_assent_v1_transaction_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_assent_v1_transaction_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_assent_v1_transaction_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_assent_v1_transaction_proto_goTypes = []any{
 	(State)(0),                    // 0: assent.v1.State
 	(Decision)(0),                 // 1: assent.v1.Decision
@@ -2815,92 +2863,94 @@ var file_assent_v1_transaction_proto_goTypes = []any{
 	(*SubmitRequest)(nil),         // 19: assent.v1.SubmitRequest
 	(*SubmitResponse)(nil),        // 20: assent.v1.SubmitResponse
 	(*SessionRequest)(nil),        // 21: assent.v1.SessionRequest
-	(*SessionResponse)(nil),       // 22: assent.v1.SessionResponse
-	(*Answer)(nil),                // 23: assent.v1.Answer
-	(*Failure)(nil),               // 24: assent.v1.Failure
-	(*GetRequest)(nil),            // 25: assent.v1.GetRequest
-	(*GetResponse)(nil),           // 26: assent.v1.GetResponse
-	(*ListRequest)(nil),           // 27: assent.v1.ListRequest
-	(*ListResponse)(nil),          // 28: assent.v1.ListResponse
-	(*WatchRequest)(nil),          // 29: assent.v1.WatchRequest
-	(*WatchResponse)(nil),         // 30: assent.v1.WatchResponse
-	(*Event)(nil),                 // 31: assent.v1.Event
-	(*OutcomeRequest)(nil),        // 32: assent.v1.OutcomeRequest
-	(*OutcomeResponse)(nil),       // 33: assent.v1.OutcomeResponse
-	(*ErrorInfo)(nil),             // 34: assent.v1.ErrorInfo
-	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 36: google.protobuf.Duration
+	(*Request)(nil),               // 22: assent.v1.Request
+	(*SessionResponse)(nil),       // 23: assent.v1.SessionResponse
+	(*Answer)(nil),                // 24: assent.v1.Answer
+	(*Failure)(nil),               // 25: assent.v1.Failure
+	(*GetRequest)(nil),            // 26: assent.v1.GetRequest
+	(*GetResponse)(nil),           // 27: assent.v1.GetResponse
+	(*ListRequest)(nil),           // 28: assent.v1.ListRequest
+	(*ListResponse)(nil),          // 29: assent.v1.ListResponse
+	(*WatchRequest)(nil),          // 30: assent.v1.WatchRequest
+	(*WatchResponse)(nil),         // 31: assent.v1.WatchResponse
+	(*Event)(nil),                 // 32: assent.v1.Event
+	(*OutcomeRequest)(nil),        // 33: assent.v1.OutcomeRequest
+	(*OutcomeResponse)(nil),       // 34: assent.v1.OutcomeResponse
+	(*ErrorInfo)(nil),             // 35: assent.v1.ErrorInfo
+	(*timestamppb.Timestamp)(nil), // 36: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 37: google.protobuf.Duration
 }
 var file_assent_v1_transaction_proto_depIdxs = []int32{
 	0,  // 0: assent.v1.Transaction.state:type_name -> assent.v1.State
 	1,  // 1: assent.v1.Transaction.decision:type_name -> assent.v1.Decision
 	3,  // 2: assent.v1.Transaction.outcome:type_name -> assent.v1.Outcome
-	35, // 3: assent.v1.Transaction.begun:type_name -> google.protobuf.Timestamp
-	35, // 4: assent.v1.Transaction.deadline:type_name -> google.protobuf.Timestamp
+	36, // 3: assent.v1.Transaction.begun:type_name -> google.protobuf.Timestamp
+	36, // 4: assent.v1.Transaction.deadline:type_name -> google.protobuf.Timestamp
 	4,  // 5: assent.v1.Transaction.cause:type_name -> assent.v1.Cause
 	9,  // 6: assent.v1.Transaction.branches:type_name -> assent.v1.Branch
 	2,  // 7: assent.v1.Branch.vote:type_name -> assent.v1.Vote
 	3,  // 8: assent.v1.Branch.outcome:type_name -> assent.v1.Outcome
-	35, // 9: assent.v1.Branch.next_retry:type_name -> google.protobuf.Timestamp
-	36, // 10: assent.v1.BeginRequest.timeout:type_name -> google.protobuf.Duration
+	36, // 9: assent.v1.Branch.next_retry:type_name -> google.protobuf.Timestamp
+	37, // 10: assent.v1.BeginRequest.timeout:type_name -> google.protobuf.Duration
 	12, // 11: assent.v1.EnlistRequest.enlistment:type_name -> assent.v1.Enlistment
-	35, // 12: assent.v1.EnlistResponse.deadline:type_name -> google.protobuf.Timestamp
+	36, // 12: assent.v1.EnlistResponse.deadline:type_name -> google.protobuf.Timestamp
 	0,  // 13: assent.v1.CommitResponse.state:type_name -> assent.v1.State
-	36, // 14: assent.v1.SubmitRequest.timeout:type_name -> google.protobuf.Duration
+	37, // 14: assent.v1.SubmitRequest.timeout:type_name -> google.protobuf.Duration
 	12, // 15: assent.v1.SubmitRequest.enlistments:type_name -> assent.v1.Enlistment
 	0,  // 16: assent.v1.SubmitResponse.state:type_name -> assent.v1.State
-	19, // 17: assent.v1.SessionRequest.submit:type_name -> assent.v1.SubmitRequest
-	15, // 18: assent.v1.SessionRequest.commit:type_name -> assent.v1.CommitRequest
-	10, // 19: assent.v1.SessionRequest.begin:type_name -> assent.v1.BeginRequest
-	13, // 20: assent.v1.SessionRequest.enlist:type_name -> assent.v1.EnlistRequest
-	17, // 21: assent.v1.SessionRequest.rollback:type_name -> assent.v1.RollbackRequest
-	23, // 22: assent.v1.SessionResponse.answers:type_name -> assent.v1.Answer
-	20, // 23: assent.v1.Answer.submit:type_name -> assent.v1.SubmitResponse
-	16, // 24: assent.v1.Answer.commit:type_name -> assent.v1.CommitResponse
-	11, // 25: assent.v1.Answer.begin:type_name -> assent.v1.BeginResponse
-	14, // 26: assent.v1.Answer.enlist:type_name -> assent.v1.EnlistResponse
-	18, // 27: assent.v1.Answer.rollback:type_name -> assent.v1.RollbackResponse
-	24, // 28: assent.v1.Answer.failure:type_name -> assent.v1.Failure
-	34, // 29: assent.v1.Failure.info:type_name -> assent.v1.ErrorInfo
-	8,  // 30: assent.v1.GetResponse.transaction:type_name -> assent.v1.Transaction
-	8,  // 31: assent.v1.ListResponse.transactions:type_name -> assent.v1.Transaction
-	31, // 32: assent.v1.WatchResponse.event:type_name -> assent.v1.Event
-	5,  // 33: assent.v1.Event.kind:type_name -> assent.v1.EventKind
-	35, // 34: assent.v1.Event.at:type_name -> google.protobuf.Timestamp
-	2,  // 35: assent.v1.Event.vote:type_name -> assent.v1.Vote
-	1,  // 36: assent.v1.Event.decision:type_name -> assent.v1.Decision
-	3,  // 37: assent.v1.Event.outcome:type_name -> assent.v1.Outcome
-	4,  // 38: assent.v1.Event.cause:type_name -> assent.v1.Cause
-	36, // 39: assent.v1.Event.took:type_name -> google.protobuf.Duration
-	6,  // 40: assent.v1.OutcomeResponse.inquiry:type_name -> assent.v1.Inquiry
-	7,  // 41: assent.v1.ErrorInfo.reason:type_name -> assent.v1.ErrorReason
-	1,  // 42: assent.v1.ErrorInfo.decision:type_name -> assent.v1.Decision
-	4,  // 43: assent.v1.ErrorInfo.cause:type_name -> assent.v1.Cause
-	10, // 44: assent.v1.TransactionService.Begin:input_type -> assent.v1.BeginRequest
-	13, // 45: assent.v1.TransactionService.Enlist:input_type -> assent.v1.EnlistRequest
-	15, // 46: assent.v1.TransactionService.Commit:input_type -> assent.v1.CommitRequest
-	17, // 47: assent.v1.TransactionService.Rollback:input_type -> assent.v1.RollbackRequest
-	19, // 48: assent.v1.TransactionService.Submit:input_type -> assent.v1.SubmitRequest
-	21, // 49: assent.v1.TransactionService.Session:input_type -> assent.v1.SessionRequest
-	25, // 50: assent.v1.TransactionService.Get:input_type -> assent.v1.GetRequest
-	27, // 51: assent.v1.TransactionService.List:input_type -> assent.v1.ListRequest
-	29, // 52: assent.v1.TransactionService.Watch:input_type -> assent.v1.WatchRequest
-	32, // 53: assent.v1.TransactionService.Outcome:input_type -> assent.v1.OutcomeRequest
-	11, // 54: assent.v1.TransactionService.Begin:output_type -> assent.v1.BeginResponse
-	14, // 55: assent.v1.TransactionService.Enlist:output_type -> assent.v1.EnlistResponse
-	16, // 56: assent.v1.TransactionService.Commit:output_type -> assent.v1.CommitResponse
-	18, // 57: assent.v1.TransactionService.Rollback:output_type -> assent.v1.RollbackResponse
-	20, // 58: assent.v1.TransactionService.Submit:output_type -> assent.v1.SubmitResponse
-	22, // 59: assent.v1.TransactionService.Session:output_type -> assent.v1.SessionResponse
-	26, // 60: assent.v1.TransactionService.Get:output_type -> assent.v1.GetResponse
-	28, // 61: assent.v1.TransactionService.List:output_type -> assent.v1.ListResponse
-	30, // 62: assent.v1.TransactionService.Watch:output_type -> assent.v1.WatchResponse
-	33, // 63: assent.v1.TransactionService.Outcome:output_type -> assent.v1.OutcomeResponse
-	54, // [54:64] is the sub-list for method output_type
-	44, // [44:54] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	22, // 17: assent.v1.SessionRequest.requests:type_name -> assent.v1.Request
+	19, // 18: assent.v1.Request.submit:type_name -> assent.v1.SubmitRequest
+	15, // 19: assent.v1.Request.commit:type_name -> assent.v1.CommitRequest
+	10, // 20: assent.v1.Request.begin:type_name -> assent.v1.BeginRequest
+	13, // 21: assent.v1.Request.enlist:type_name -> assent.v1.EnlistRequest
+	17, // 22: assent.v1.Request.rollback:type_name -> assent.v1.RollbackRequest
+	24, // 23: assent.v1.SessionResponse.answers:type_name -> assent.v1.Answer
+	20, // 24: assent.v1.Answer.submit:type_name -> assent.v1.SubmitResponse
+	16, // 25: assent.v1.Answer.commit:type_name -> assent.v1.CommitResponse
+	11, // 26: assent.v1.Answer.begin:type_name -> assent.v1.BeginResponse
+	14, // 27: assent.v1.Answer.enlist:type_name -> assent.v1.EnlistResponse
+	18, // 28: assent.v1.Answer.rollback:type_name -> assent.v1.RollbackResponse
+	25, // 29: assent.v1.Answer.failure:type_name -> assent.v1.Failure
+	35, // 30: assent.v1.Failure.info:type_name -> assent.v1.ErrorInfo
+	8,  // 31: assent.v1.GetResponse.transaction:type_name -> assent.v1.Transaction
+	8,  // 32: assent.v1.ListResponse.transactions:type_name -> assent.v1.Transaction
+	32, // 33: assent.v1.WatchResponse.event:type_name -> assent.v1.Event
+	5,  // 34: assent.v1.Event.kind:type_name -> assent.v1.EventKind
+	36, // 35: assent.v1.Event.at:type_name -> google.protobuf.Timestamp
+	2,  // 36: assent.v1.Event.vote:type_name -> assent.v1.Vote
+	1,  // 37: assent.v1.Event.decision:type_name -> assent.v1.Decision
+	3,  // 38: assent.v1.Event.outcome:type_name -> assent.v1.Outcome
+	4,  // 39: assent.v1.Event.cause:type_name -> assent.v1.Cause
+	37, // 40: assent.v1.Event.took:type_name -> google.protobuf.Duration
+	6,  // 41: assent.v1.OutcomeResponse.inquiry:type_name -> assent.v1.Inquiry
+	7,  // 42: assent.v1.ErrorInfo.reason:type_name -> assent.v1.ErrorReason
+	1,  // 43: assent.v1.ErrorInfo.decision:type_name -> assent.v1.Decision
+	4,  // 44: assent.v1.ErrorInfo.cause:type_name -> assent.v1.Cause
+	10, // 45: assent.v1.TransactionService.Begin:input_type -> assent.v1.BeginRequest
+	13, // 46: assent.v1.TransactionService.Enlist:input_type -> assent.v1.EnlistRequest
+	15, // 47: assent.v1.TransactionService.Commit:input_type -> assent.v1.CommitRequest
+	17, // 48: assent.v1.TransactionService.Rollback:input_type -> assent.v1.RollbackRequest
+	19, // 49: assent.v1.TransactionService.Submit:input_type -> assent.v1.SubmitRequest
+	21, // 50: assent.v1.TransactionService.Session:input_type -> assent.v1.SessionRequest
+	26, // 51: assent.v1.TransactionService.Get:input_type -> assent.v1.GetRequest
+	28, // 52: assent.v1.TransactionService.List:input_type -> assent.v1.ListRequest
+	30, // 53: assent.v1.TransactionService.Watch:input_type -> assent.v1.WatchRequest
+	33, // 54: assent.v1.TransactionService.Outcome:input_type -> assent.v1.OutcomeRequest
+	11, // 55: assent.v1.TransactionService.Begin:output_type -> assent.v1.BeginResponse
+	14, // 56: assent.v1.TransactionService.Enlist:output_type -> assent.v1.EnlistResponse
+	16, // 57: assent.v1.TransactionService.Commit:output_type -> assent.v1.CommitResponse
+	18, // 58: assent.v1.TransactionService.Rollback:output_type -> assent.v1.RollbackResponse
+	20, // 59: assent.v1.TransactionService.Submit:output_type -> assent.v1.SubmitResponse
+	23, // 60: assent.v1.TransactionService.Session:output_type -> assent.v1.SessionResponse
+	27, // 61: assent.v1.TransactionService.Get:output_type -> assent.v1.GetResponse
+	29, // 62: assent.v1.TransactionService.List:output_type -> assent.v1.ListResponse
+	31, // 63: assent.v1.TransactionService.Watch:output_type -> assent.v1.WatchResponse
+	34, // 64: assent.v1.TransactionService.Outcome:output_type -> assent.v1.OutcomeResponse
+	55, // [55:65] is the sub-list for method output_type
+	45, // [45:55] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_assent_v1_transaction_proto_init() }
@@ -2908,14 +2958,14 @@ func file_assent_v1_transaction_proto_init() {
 	if File_assent_v1_transaction_proto != nil {
 		return
 	}
-	file_assent_v1_transaction_proto_msgTypes[13].OneofWrappers = []any{
-		(*SessionRequest_Submit)(nil),
-		(*SessionRequest_Commit)(nil),
-		(*SessionRequest_Begin)(nil),
-		(*SessionRequest_Enlist)(nil),
-		(*SessionRequest_Rollback)(nil),
+	file_assent_v1_transaction_proto_msgTypes[14].OneofWrappers = []any{
+		(*Request_Submit)(nil),
+		(*Request_Commit)(nil),
+		(*Request_Begin)(nil),
+		(*Request_Enlist)(nil),
+		(*Request_Rollback)(nil),
 	}
-	file_assent_v1_transaction_proto_msgTypes[15].OneofWrappers = []any{
+	file_assent_v1_transaction_proto_msgTypes[16].OneofWrappers = []any{
 		(*Answer_Submit)(nil),
 		(*Answer_Commit)(nil),
 		(*Answer_Begin)(nil),
@@ -2929,7 +2979,7 @@ func file_assent_v1_transaction_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_assent_v1_transaction_proto_rawDesc), len(file_assent_v1_transaction_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -133,7 +133,8 @@ type TransactionServiceClient interface {
 	Rollback(context.Context, *v1.RollbackRequest) (*v1.RollbackResponse, error)
 	// Submit begins, enlists and commits in one call.
 	Submit(context.Context, *v1.SubmitRequest) (*v1.SubmitResponse, error)
-	// Session takes many requests and answers each as soon as it can, in any order.
+	// Session takes many requests at a time and answers each as soon as it can, in any
+	// order.
 	Session(context.Context) (TransactionServiceSessionClientStream, error)
 	Get(context.Context, *v1.GetRequest) (*v1.GetResponse, error)
 	List(context.Context, *v1.ListRequest) (*v1.ListResponse, error)
@@ -219,7 +220,8 @@ type TransactionServiceHandler interface {
 	Rollback(context.Context, *v1.RollbackRequest) (*v1.RollbackResponse, error)
 	// Submit begins, enlists and commits in one call.
 	Submit(context.Context, *v1.SubmitRequest) (*v1.SubmitResponse, error)
-	// Session takes many requests and answers each as soon as it can, in any order.
+	// Session takes many requests at a time and answers each as soon as it can, in any
+	// order.
 	Session(context.Context, TransactionServiceSessionServerStream) error
 	Get(context.Context, *v1.GetRequest) (*v1.GetResponse, error)
 	List(context.Context, *v1.ListRequest) (*v1.ListResponse, error)
