@@ -1,0 +1,191 @@
+package remote
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect/v2"
+
+	assentv1 "github.com/assent-tm/assent/coordinator/api/assent/v1"
+	"github.com/assent-tm/assent/participant"
+)
+
+// attached is a participant whose calls go to attached instances.
+type attached struct {
+	hub            *Hub
+	name           string
+	lists, forgets bool
+
+	mu        sync.Mutex
+	lastID    uint64
+	calls     map[uint64]*asked    // unanswered, wherever they are
+	instances map[string]*instance // attached, or waited for
+	sharing   []*instance          // attached, in no order
+	next      int                  // of sharing, whose turn it is
+	waiting   askedQueue           // for an instance to attach
+	closed    bool
+}
+
+// instance is a process that is attached under a name of its own, or was a moment ago.
+type instance struct {
+	name  string
+	queue askedQueue // to be sent
+	// withdrawals are calls it was sent that nobody waits for; toWithdraw are those of
+	// which it is still to be told.
+	withdrawals map[uint64]struct{}
+	toWithdraw  []uint64
+	unanswered  int         // calls that are its own
+	stream      *stream     // nil while it is waited for
+	grace       *time.Timer // ends the wait
+}
+
+// load is what the instance has to do.
+func (i *instance) load() int { return i.unanswered + len(i.withdrawals) }
+
+func newAttached(h *Hub, name string, lists, forgets bool) *attached {
+	return &attached{
+		hub: h, name: name, lists: lists, forgets: forgets,
+		calls: make(map[uint64]*asked), instances: make(map[string]*instance),
+	}
+}
+
+func (p *attached) attachedNames() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	names := make([]string, 0, len(p.sharing))
+	for _, i := range p.sharing {
+		names = append(names, i.name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// ask makes a call and waits for its answer.
+func (p *attached) ask(ctx context.Context, a *asked) (*assentv1.ParticipantAnswer, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	a.deadline, _ = ctx.Deadline()
+	a.call.TimeoutMillis, a.call.Traceparent = millisUntil(a.deadline), Traceparent(ctx)
+	a.answered = make(chan answered, 1)
+	if err := p.put(a); err != nil {
+		return nil, err
+	}
+	select {
+	case got := <-a.answered:
+		return got.answer, got.err
+	case <-ctx.Done():
+	}
+	attachedNow := p.withdraw(a)
+	select {
+	case got := <-a.answered: // it came first
+		return got.answer, got.err
+	default:
+	}
+	if attachedNow == 0 {
+		return nil, fmt.Errorf("no instance is attached: %w", context.Cause(ctx))
+	}
+	return nil, fmt.Errorf("no answer: %w", context.Cause(ctx))
+}
+
+// put queues a call.
+func (p *attached) put(a *asked) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return ErrHubClosed
+	}
+	if len(p.calls) >= p.hub.cfg.MaxCalls {
+		return fmt.Errorf("%d calls wait for attached instances, which is the limit (HubConfig.MaxCalls)", len(p.calls))
+	}
+	p.lastID++
+	a.call.Id = p.lastID
+	p.calls[a.call.Id] = a
+	p.assign(a)
+	return nil
+}
+
+// assign queues the call with an instance: its own while that is attached or waited
+// for, else the one of the next two that has less to do. Called with the mutex held.
+func (p *attached) assign(a *asked) {
+	i := p.instances[a.wanted]
+	if i == nil {
+		i = p.share()
+	}
+	a.at = i
+	if i == nil {
+		p.waiting.add(a)
+		return
+	}
+	i.unanswered++
+	a.queued = true
+	i.queue.add(a)
+	i.wake()
+}
+
+func (p *attached) share() *instance {
+	n := len(p.sharing)
+	if n == 0 {
+		return nil
+	}
+	p.next = (p.next + 1) % n
+	one, other := p.sharing[p.next], p.sharing[(p.next+1)%n]
+	if other.load() < one.load() {
+		return other
+	}
+	return one
+}
+
+// wake has the instance's stream look at what is queued.
+func (i *instance) wake() {
+	if i.stream != nil {
+		i.stream.wake()
+	}
+}
+
+// withdraw gives a call up, unless it is over. It returns the number of instances that
+// are attached.
+func (p *attached) withdraw(a *asked) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if a.over {
+		return len(p.sharing)
+	}
+	a.over = true
+	delete(p.calls, a.call.Id)
+	switch i := a.at; {
+	case i == nil:
+		p.waiting.withdraw()
+	case !a.queued:
+		i.unanswered--
+		i.withdrawals[a.call.Id] = struct{}{}
+		i.toWithdraw = append(i.toWithdraw, a.call.Id)
+		if len(i.withdrawals) > p.hub.cfg.MaxCalls { // R12
+			i.stream.end(connect.Errorf(connect.CodeResourceExhausted, "instance %q left %d withdrawn calls unanswered", i.name, len(i.withdrawals)))
+		}
+		i.wake()
+	default:
+		i.unanswered--
+		i.queue.withdraw()
+	}
+	return len(p.sharing)
+}
+
+// unansweredBy returns the calls that are the instance's, in the order in which they
+// were made. Called with the mutex held.
+func (p *attached) unansweredBy(i *instance) []*asked {
+	var calls []*asked
+	for _, a := range p.calls {
+		if a.at == i {
+			calls = append(calls, a)
+		}
+	}
+	slices.SortFunc(calls, func(a, b *asked) int { return cmp.Compare(a.call.Id, b.call.Id) })
+	return calls
+}
+
+var _ participant.Participant = (*attached)(nil)

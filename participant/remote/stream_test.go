@@ -1,0 +1,249 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"connectrpc.com/connect/v2"
+
+	"github.com/assent-tm/assent/participant"
+)
+
+// newSite returns a site in a bubble of synctest, which ends with it.
+func newSite(t *testing.T, change ...func(*HubConfig)) *site {
+	t.Helper()
+	cfg := HubConfig{Domain: "orders"}
+	for _, f := range change {
+		f(&cfg)
+	}
+	hub, err := NewHub(cfg)
+	require.NoError(t, err)
+	s := &site{hub: hub}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		require.NoError(t, hub.Close(ctx))
+		s.all.Wait()
+	})
+	return s
+}
+
+func (s *site) participant(t *testing.T, name string) participant.Participant {
+	t.Helper()
+	p, err := s.hub.Participant(name, false, false)
+	require.NoError(t, err)
+	return p
+}
+
+// serve attaches an instance; the returned function has it leave and waits for that.
+func (s *site) serve(t *testing.T, p participant.Participant, instance string) (leave func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	attached := make(chan struct{}, 1000)
+	go func() {
+		ended <- ServeStream(ctx, StreamConfig{
+			Participant: p, Instance: instance, Open: s.open, OnAttached: func() { attached <- struct{}{} },
+		})
+	}()
+	<-attached
+	leave = sync.OnceFunc(func() {
+		cancel()
+		require.NoError(t, <-ended)
+	})
+	t.Cleanup(leave)
+	return leave
+}
+
+// newBranch returns a branch that no other test has.
+func newBranch(name string) participant.Branch {
+	return participant.Branch{
+		Domain: "orders", Tx: participant.TxID{Term: participant.NewTerm(1, 7), UUID: uuid.Must(uuid.NewV7())}, Epoch: 1, Participant: name,
+		Data: []byte("data"),
+	}
+}
+
+// recorder is a participant that remembers its calls, and does what its functions say.
+type recorder struct {
+	name     string
+	prepare  func(ctx context.Context, b participant.Branch) (participant.Vote, error)
+	commit   func(ctx context.Context, b participant.Branch) error
+	rollback func(ctx context.Context, b participant.Branch) error
+
+	mu    sync.Mutex
+	calls []string
+}
+
+func (r *recorder) note(verb string, b participant.Branch) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.calls = append(r.calls, fmt.Sprintf("%s %s", verb, b.Data))
+}
+
+func (r *recorder) seen() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]string(nil), r.calls...)
+}
+
+func (r *recorder) Name() string { return r.name }
+
+func (r *recorder) Prepare(ctx context.Context, b participant.Branch) (participant.Vote, error) {
+	r.note("prepare", b)
+	if r.prepare != nil {
+		return r.prepare(ctx, b)
+	}
+	return participant.VotePrepared, nil
+}
+
+func (r *recorder) Commit(ctx context.Context, b participant.Branch) error {
+	r.note("commit", b)
+	if r.commit != nil {
+		return r.commit(ctx, b)
+	}
+	return nil
+}
+
+func (r *recorder) Rollback(ctx context.Context, b participant.Branch) error {
+	r.note("rollback", b)
+	if r.rollback != nil {
+		return r.rollback(ctx, b)
+	}
+	return nil
+}
+
+func TestAnAttachedInstanceAnswersItsParticipantsCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		var got participant.Branch
+		bank := &recorder{name: "bank"}
+		bank.prepare = func(ctx context.Context, b participant.Branch) (participant.Vote, error) {
+			got = b
+			deadline, ok := ctx.Deadline()
+			require.True(t, ok)
+			require.InDelta(t, 3*time.Second, time.Until(deadline), float64(10*time.Millisecond))
+			require.Equal(t, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", Traceparent(ctx))
+			return participant.VotePrepared, nil
+		}
+		s.participant(t, "bank")
+		s.serve(t, bank, "one")
+		require.Equal(t, []string{"one"}, s.hub.Instances("bank"))
+
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		ctx = WithTraceparent(ctx, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+		b := newBranch("bank")
+		b.Deadline = time.Now().Add(time.Hour).UTC()
+		p := s.participant(t, "bank")
+		vote, err := p.Prepare(ctx, b)
+		require.NoError(t, err)
+		require.Equal(t, participant.VotePrepared, vote)
+		require.Equal(t, b.XID(), got.XID())
+		require.True(t, b.Deadline.Equal(got.Deadline))
+		require.NoError(t, p.Commit(ctx, b))
+		require.NoError(t, p.Rollback(ctx, newBranch("bank")))
+		require.Equal(t, []string{"prepare data", "commit data", "rollback data"}, bank.seen())
+	})
+}
+
+func TestWhatAnInstanceSaysIsWhatItsParticipantReturns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		bank := &recorder{name: "bank"}
+		p := s.participant(t, "bank")
+		s.serve(t, bank, "one")
+		for name, returned := range map[string]error{
+			"heuristic": &participant.HeuristicError{Outcome: participant.OutcomeHeuristicRollback, Err: errors.New("lost patience")},
+			"unknown":   participant.ErrUnknownBranch,
+			"config":    fmt.Errorf("set it: %w", participant.ErrConfig),
+			"stale":     participant.ErrStaleEpoch,
+			"other":     errors.New("disk is full"),
+		} {
+			bank.commit = func(context.Context, participant.Branch) error { return returned }
+			err := p.Commit(t.Context(), newBranch("bank"))
+			require.ErrorContains(t, err, returned.Error(), name)
+			for _, is := range []error{participant.ErrUnknownBranch, participant.ErrConfig, participant.ErrStaleEpoch} {
+				require.Equal(t, errors.Is(returned, is), errors.Is(err, is), name)
+			}
+			var heuristic *participant.HeuristicError
+			require.Equal(t, name == "heuristic", errors.As(err, &heuristic), name)
+		}
+		bank.commit = func(context.Context, participant.Branch) error { panic("boom") }
+		require.ErrorContains(t, p.Commit(t.Context(), newBranch("bank")), "participant panicked: boom")
+		bank.prepare = func(context.Context, participant.Branch) (participant.Vote, error) {
+			return participant.VoteRefused, errors.New("no money")
+		}
+		vote, err := p.Prepare(t.Context(), newBranch("bank"))
+		require.Equal(t, participant.VoteRefused, vote)
+		require.ErrorContains(t, err, "no money")
+	})
+}
+
+func TestWithoutAnInstanceACallWaitsForOneUntilItsContextEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		p := s.participant(t, "bank")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		b := newBranch("bank")
+		vote, err := p.Prepare(ctx, b)
+		require.False(t, vote.Valid(), "R4: unknown")
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorContains(t, err, "no instance is attached")
+		require.ErrorContains(t, err, string(b.XID()))
+
+		done := make(chan error)
+		go func() { done <- p.Commit(t.Context(), b) }()
+		synctest.Wait()
+		bank := &recorder{name: "bank"}
+		s.serve(t, bank, "one")
+		require.NoError(t, <-done)
+		require.Equal(t, []string{"commit data"}, bank.seen(), "the Prepare was given up")
+	})
+}
+
+func TestTheHubRefusesInstancesThatItCantUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		_, err := s.hub.Participant("ledger", true, false)
+		require.NoError(t, err)
+		for name, code := range map[string]connect.Code{"nobody": connect.CodeNotFound, "ledger": connect.CodeFailedPrecondition} {
+			err := ServeStream(t.Context(), StreamConfig{Participant: &recorder{name: name}, Open: s.open})
+			require.Equal(t, code, connect.CodeOf(err), "%v", err)
+			require.ErrorContains(t, err, name)
+		}
+	})
+}
+
+func TestAnUnansweredCallIsSentAgainWhenItsInstanceIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		p := s.participant(t, "bank")
+		called, goOn := make(chan struct{}), make(chan struct{})
+		bank := &recorder{name: "bank", prepare: func(context.Context, participant.Branch) (participant.Vote, error) {
+			called <- struct{}{}
+			<-goOn
+			return participant.VoteReadOnly, nil
+		}}
+		s.serve(t, bank, "one")
+		answered := make(chan participant.Vote)
+		go func() {
+			vote, _ := p.Prepare(t.Context(), newBranch("bank"))
+			answered <- vote
+		}()
+		<-called
+		s.killAll()
+		synctest.Wait()
+		close(goOn)
+		require.Equal(t, participant.VoteReadOnly, <-answered)
+		require.Equal(t, []string{"prepare data"}, bank.seen(), "it is asked once, though the call was sent twice")
+	})
+}
