@@ -13,64 +13,78 @@ import (
 )
 
 // BeginOption says something about a transaction to begin.
-type BeginOption func(*beginOptions)
+type BeginOption func(*BeginOptions)
 
-type beginOptions struct {
-	timeout    time.Duration
-	attributes record.Attributes
-}
-
-func (o *beginOptions) set(key, value string) {
-	if value == "" {
-		return
-	}
-	if o.attributes == nil {
-		o.attributes = make(record.Attributes)
-	}
-	o.attributes[key] = value
+// BeginOptions is what options make of a transaction to begin: for those who take
+// options, as Begin does, and send them elsewhere.
+type BeginOptions struct {
+	// Name is for people.
+	Name string
+	// Owner says whose transaction it is.
+	Owner string
+	// RequestID makes Begin idempotent; see WithRequestID.
+	RequestID string
+	// Timeout is how long the transaction may stay undecided; 0 means
+	// Config.Timeout.
+	Timeout time.Duration
 }
 
 // with returns the options changed. It stands alone because what options change goes
 // to the heap.
-func (o beginOptions) with(options []BeginOption) beginOptions {
+func (o BeginOptions) with(options []BeginOption) BeginOptions {
 	for _, option := range options {
 		option(&o)
 	}
 	return o
 }
 
-// WithName gives the transaction a name for people.
-func WithName(name string) BeginOption {
-	return func(o *beginOptions) { o.set(record.AttributeName, name) }
+// attributes are the options' part of the record; nil if there is nothing to say.
+func (o *BeginOptions) attributes(submission string) (a record.Attributes) {
+	for _, text := range [...]struct{ key, value string }{
+		{record.AttributeName, o.Name},
+		{record.AttributeOwner, o.Owner},
+		{record.AttributeRequestID, o.RequestID},
+		{record.AttributeSubmission, submission},
+	} {
+		if text.value == "" {
+			continue
+		}
+		if a == nil {
+			a = make(record.Attributes)
+		}
+		a[text.key] = text.value
+	}
+	return a
 }
 
-// WithTimeout sets how long the transaction may stay undecided.
+// WithName gives the transaction a name for people.
+func WithName(name string) BeginOption { return func(o *BeginOptions) { o.Name = name } }
+
+// WithTimeout sets how long the transaction may stay undecided; 0 means
+// Config.Timeout.
 func WithTimeout(timeout time.Duration) BeginOption {
-	return func(o *beginOptions) { o.timeout = timeout }
+	return func(o *BeginOptions) { o.Timeout = timeout }
 }
 
 // WithRequestID makes Begin idempotent: as long as the outcome is kept, another
 // Begin with the same request id and owner returns the same transaction, which may
-// be decided already, and its other options count for nothing.
-func WithRequestID(id string) BeginOption {
-	return func(o *beginOptions) { o.set(record.AttributeRequestID, id) }
-}
+// be decided already, and its other options count for nothing. Submit does the same
+// with request ids of its own.
+func WithRequestID(id string) BeginOption { return func(o *BeginOptions) { o.RequestID = id } }
 
 // WithOwner says whose transaction it is.
-func WithOwner(owner string) BeginOption {
-	return func(o *beginOptions) { o.set(record.AttributeOwner, owner) }
-}
+func WithOwner(owner string) BeginOption { return func(o *BeginOptions) { o.Owner = owner } }
 
 // Begin begins a transaction and returns its id. Nothing needs to be durable yet:
 // if a crash loses the transaction, it is rolled back (R3). Name, owner and
 // request id have 1 KiB together.
 //
 // Errors: ErrLimit for MaxOpen undecided transactions or too long attributes, and
-// ErrLogFull for a log without room; ErrClosed, ErrSafeMode; ErrLogFailed or
-// ErrNotOwner once the log has failed; ctx's error if it has ended already. A
-// timeout that is not positive is an error of its own.
+// ErrLogFull for a log without room; ErrConflict for the request id of a Submit;
+// ErrClosed, ErrSafeMode; ErrLogFailed or ErrNotOwner once the log has failed; ctx's
+// error if it has ended already. A negative timeout is an error of its own.
 func (d *DTM) Begin(ctx context.Context, options ...BeginOption) (participant.TxID, error) {
-	o := beginOptions{timeout: d.config.Timeout}
+	var o BeginOptions
 	if len(options) > 0 {
 		o = o.with(options)
 	}
@@ -81,7 +95,7 @@ func (d *DTM) Begin(ctx context.Context, options ...BeginOption) (participant.Tx
 	return t.id, nil
 }
 
-func (d *DTM) begin(ctx context.Context, o beginOptions) (*transaction, error) {
+func (d *DTM) begin(ctx context.Context, o BeginOptions) (*transaction, error) {
 	if err := d.admits(ctx); err != nil {
 		return nil, err
 	}
@@ -89,16 +103,29 @@ func (d *DTM) begin(ctx context.Context, o beginOptions) (*transaction, error) {
 		return nil, ErrClosed
 	}
 	defer d.leave()
-	if size := o.attributes.Size(); size > record.MaxAttributes {
-		return nil, fmt.Errorf("%w: name, owner and request id have %d bytes together, more than %d", ErrLimit, size, record.MaxAttributes)
+	return d.beginWith(ctx, o, nil)
+}
+
+// beginWith returns a transaction with what is submitted, nil for nothing: a new one,
+// unless there is one of the same request.
+func (d *DTM) beginWith(ctx context.Context, o BeginOptions, s *submission) (*transaction, error) {
+	if o.Timeout == 0 {
+		o.Timeout = d.config.Timeout
 	}
-	if o.timeout <= 0 {
-		return nil, fmt.Errorf("timeout %s is not positive", o.timeout)
+	if o.Timeout < 0 {
+		return nil, fmt.Errorf("timeout %s is negative", o.Timeout)
 	}
-	if key := keyOf(o.attributes); key.id != "" {
-		return d.requests.begin(ctx, key, d.table, func() (*transaction, error) { return d.beginNew(o) })
+	if o.RequestID == "" {
+		return d.beginNew(o.Timeout, o.attributes(""), s)
 	}
-	return d.beginNew(o)
+	attributes := o.attributes(s.fingerprint())
+	t, err := d.requests.begin(ctx, keyOf(attributes), d.table, func() (*transaction, error) {
+		return d.beginNew(o.Timeout, attributes, s)
+	})
+	if err == nil && t.begun.Attributes[record.AttributeSubmission] != attributes[record.AttributeSubmission] {
+		return nil, fmt.Errorf("%w: request id %q is that of transaction %s, which was begun otherwise", ErrConflict, o.RequestID, t.id)
+	}
+	return t, err
 }
 
 // admits returns why no new work is taken, nil if it is.
@@ -115,7 +142,15 @@ func (d *DTM) admits(ctx context.Context) error {
 	return nil
 }
 
-func (d *DTM) beginNew(o beginOptions) (*transaction, error) {
+func (d *DTM) beginNew(timeout time.Duration, attributes record.Attributes, s *submission) (*transaction, error) {
+	if size := attributes.Size(); size > record.MaxAttributes {
+		return nil, fmt.Errorf("%w: name, owner and request id have %d bytes together, more than %d", ErrLimit, size, record.MaxAttributes)
+	}
+	if s != nil {
+		if err := d.refused(s); err != nil {
+			return nil, err
+		}
+	}
 	if open := d.open.Add(1); open > int64(d.config.MaxOpen) {
 		d.open.Add(-1)
 		return nil, fmt.Errorf("%w: %d transactions are undecided (Config.MaxOpen)", ErrLimit, d.config.MaxOpen)
@@ -128,8 +163,8 @@ func (d *DTM) beginNew(o beginOptions) (*transaction, error) {
 	now := time.Now()
 	id := participant.TxID{Term: d.log.Term(), UUID: unique}
 	t := &transaction{
-		id: id, epoch: d.log.Epoch(), place: d.log.NewPlace(id), deadline: now.Add(o.timeout), limit: d.deadlines.tick(now.Add(o.timeout)), counted: true,
-		begun: record.Begun{Tx: id, At: now, Timeout: o.timeout, Attributes: o.attributes},
+		id: id, epoch: d.log.Epoch(), place: d.log.NewPlace(id), deadline: now.Add(timeout), limit: d.deadlines.tick(now.Add(timeout)), counted: true,
+		begun: record.Begun{Tx: id, At: now, Timeout: timeout, Attributes: attributes},
 	}
 	machine, effects := protocol.New(t.begun)
 	t.machine = machine
@@ -141,10 +176,20 @@ func (d *DTM) beginNew(o beginOptions) (*transaction, error) {
 		d.open.Add(-1)
 		return nil, err
 	}
+	if s != nil {
+		err = d.joinSubmitted(t, s) // before anybody else can find it, and commit less than that
+	}
 	d.table.put(t) // before it can be woken: what is to end must be there
 	// Woken for the earliest of all limits it may get, it does not have to be moved
 	// for each.
-	d.deadlines.noLaterThan(t, d.deadlines.tick(now.Add(min(o.timeout, d.config.CallTimeout, max(d.config.CommitWait, quantum)))))
+	d.deadlines.noLaterThan(t, d.deadlines.tick(now.Add(min(timeout, d.config.CallTimeout, max(d.config.CommitWait, quantum)))))
 	d.config.Trace.begun(id)
+	if s != nil {
+		d.traceSubmitted(t, s)
+	}
+	if err != nil {
+		d.drive(t, protocol.RollbackRequested(record.CauseRequested, err.Error()))
+		return nil, err
+	}
 	return t, nil
 }

@@ -61,6 +61,26 @@ func TestRequestIDsAreLetGo(t *testing.T) {
 	require.Nil(t, table.get(id))
 }
 
+// A Submit whose branches the log does not take ends rolled back, and leaves its request id
+// free for the next.
+func TestSubmitRollsBackWhatTheLogDoesNotTake(t *testing.T) {
+	inside(t, func(t *testing.T, d *DTM) {
+		p, err := d.register(yes("a"))
+		require.NoError(t, err)
+		s := &submission{branches: []submitted{{p, "a", nil}, {p, "b", make([]byte, participant.MaxData+1)}}}
+		_, err = d.beginWith(t.Context(), BeginOptions{RequestID: "1"}, s)
+		require.ErrorContains(t, err, `participant "b"`)
+		synctest.Wait()
+		infos, err := d.List(t.Context(), Filter{Done: true})
+		require.NoError(t, err)
+		require.Len(t, infos, 1)
+		require.Equal(t, record.DecisionRollback, infos[0].Decision)
+		require.Len(t, infos[0].Branches, 1)
+		require.Zero(t, d.open.Load())
+		require.Empty(t, d.requests.byKey)
+	})
+}
+
 // R12: what is forgotten is gone from the request ids as well.
 func TestForgottenReachesRequestIDs(t *testing.T) {
 	inside(t, func(t *testing.T, d *DTM) {

@@ -39,11 +39,18 @@ func (d *DTM) Commit(ctx context.Context, id participant.TxID) error {
 	}
 	defer d.leave()
 	t, err := d.find(ctx, id)
+	if err == nil {
+		err = d.commit(ctx, t)
+	}
 	if err != nil {
 		return fmt.Errorf("commit transaction %s: %w", id, err)
 	}
+	return nil
+}
+
+func (d *DTM) commit(ctx context.Context, t *transaction) error {
 	if d.safeMode.Load() != nil && !t.hasDecision() {
-		return fmt.Errorf("commit transaction %s: %w", id, d.safeModeError())
+		return d.safeModeError()
 	}
 	undecided := t.useValues(ctx)
 	ask := protocol.CommitRequested()
@@ -53,14 +60,11 @@ func (d *DTM) Commit(ctx context.Context, id participant.TxID) error {
 	d.drive(t, ask)
 	if !undecided || !d.awaitAnswer(ctx, t) {
 		if err := d.awaitDecision(ctx, t); err != nil {
-			return fmt.Errorf("commit transaction %s: %w", id, err)
+			return err
 		}
 		d.awaitAcknowledgements(ctx, t)
 	}
-	if err := t.commitAnswer(); err != nil {
-		return fmt.Errorf("commit transaction %s: %w", id, err)
-	}
-	return nil
+	return t.commitAnswer()
 }
 
 // awaitAnswer waits for the usual: that every participant acknowledges the decision,

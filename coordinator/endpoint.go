@@ -36,7 +36,8 @@ type endpoint struct {
 	held        []*call // wait for the participant to be registered, or its list to be read
 	retries     retryQueue
 	timer       *time.Timer
-	failures    int // calls to tell a decision that failed in a row
+	failures    int   // calls to tell a decision that failed in a row
+	lastFailure error // of the last of them; nil once one was answered
 	probeAt     time.Time
 	wakeAt      time.Time    // before it retries are not woken again
 	wakes       int          // how often they were since the last was acknowledged
@@ -290,9 +291,10 @@ func (e *endpoint) giveUpPlace(c *call, answered, failed, again bool) {
 		if e.down() {
 			e.cameBack(time.Now())
 		}
-		e.failures = 0
+		e.failures, e.lastFailure = 0, nil
 	case failed:
 		e.failures++
+		e.lastFailure = c.err
 		e.probeAt = time.Now().Add(e.d.backoff(e.failures - downAfter))
 	}
 	if again {

@@ -14,13 +14,18 @@ import (
 )
 
 // EnlistOption says something about a branch.
-type EnlistOption func(*enlistOptions)
+type EnlistOption func(*EnlistOptions)
 
-type enlistOptions struct{ data []byte }
+// EnlistOptions is what options make of a branch: for those who take options, as
+// Enlist does, and send them elsewhere.
+type EnlistOptions struct {
+	// Data is what the participant gets with each call about the branch; see WithData.
+	Data []byte
+}
 
 // with returns the options changed. It stands alone because what options change goes
 // to the heap.
-func (o enlistOptions) with(options []EnlistOption) enlistOptions {
+func (o EnlistOptions) with(options []EnlistOption) EnlistOptions {
 	for _, option := range options {
 		option(&o)
 	}
@@ -29,7 +34,7 @@ func (o enlistOptions) with(options []EnlistOption) enlistOptions {
 
 // WithData gives the branch data, at most participant.MaxData bytes: what the
 // participant needs to find the branch again from a fresh process.
-func WithData(data []byte) EnlistOption { return func(o *enlistOptions) { o.data = data } }
+func WithData(data []byte) EnlistOption { return func(o *EnlistOptions) { o.Data = data } }
 
 // Enlist adds a branch for p to the transaction. A participant is registered when
 // it is first enlisted. Enlisting it again with the same data changes nothing.
@@ -43,11 +48,11 @@ func WithData(data []byte) EnlistOption { return func(o *enlistOptions) { o.data
 // without room; ErrLogFailed or ErrNotOwner once the log has failed; ErrNotFound,
 // ErrForgotten, ErrSafeMode, ErrClosed; ctx's error if it has ended already.
 func (d *DTM) Enlist(ctx context.Context, id participant.TxID, p participant.Participant, options ...EnlistOption) error {
-	var o enlistOptions
+	var o EnlistOptions
 	if len(options) > 0 {
 		o = o.with(options)
 	}
-	_, err := d.enlist(ctx, id, p, o.data)
+	_, err := d.enlist(ctx, id, p, o.Data)
 	return err
 }
 
@@ -74,9 +79,16 @@ func (d *DTM) enlist(ctx context.Context, id participant.TxID, p participant.Par
 	return b, nil
 }
 
-func (d *DTM) enlistBranch(t *transaction, p *participant.Registered, data []byte) (participant.Branch, error) {
+func checkData(data []byte) error {
 	if len(data) > participant.MaxData {
-		return participant.Branch{}, fmt.Errorf("%w: %d bytes of data are more than %d", ErrLimit, len(data), participant.MaxData)
+		return fmt.Errorf("%w: %d bytes of data are more than %d", ErrLimit, len(data), participant.MaxData)
+	}
+	return nil
+}
+
+func (d *DTM) enlistBranch(t *transaction, p *participant.Registered, data []byte) (participant.Branch, error) {
+	if err := checkData(data); err != nil {
+		return participant.Branch{}, err
 	}
 	name := p.Name()
 	if b, found, err := d.enlisted(t, name, data); found || err != nil {

@@ -43,7 +43,8 @@ var (
 	ErrLogFailed = errors.New("the log failed: close the coordinator and open it anew")
 	// ErrNotOwner: the log has failed because another coordinator owns it now.
 	ErrNotOwner = errors.New("another coordinator has taken this log over")
-	// ErrConflict: the participant is enlisted already, with other data.
+	// ErrConflict: the participant is enlisted already, with other data, or the
+	// request id was used for another request.
 	ErrConflict = errors.New("conflicts with an earlier call")
 	// ErrLimit: a bound of Config or of the contract is reached (R12).
 	ErrLimit = errors.New("limit reached")

@@ -3,6 +3,8 @@ package coordinator
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/assent-tm/assent/participant"
 )
@@ -67,4 +69,55 @@ func (d *DTM) allEndpoints() []*endpoint {
 		all = append(all, e)
 	}
 	return all
+}
+
+// Participant returns the participant registered under this name.
+func (d *DTM) Participant(name string) (p participant.Participant, registered bool) {
+	if r := d.registry.Get(name); r != nil {
+		return r.Participant, true
+	}
+	return nil, false
+}
+
+// ParticipantInfo is what is known of a participant.
+type ParticipantInfo struct {
+	Name string
+	// Missing says that nobody has registered it, and that branches of it were found
+	// in the log.
+	Missing bool
+	// Down says that it did not answer several times in a row when it was told a
+	// decision, and gets one call at a time now, as a probe. LastError is what the last
+	// of those calls returned; "" once one was answered.
+	Down      bool
+	LastError string
+	// Undelivered is the number of its decided branches that have not acknowledged,
+	// InFlight that of calls under way, of every kind but lists.
+	Undelivered, InFlight int
+	// Listed says that what rests on absence may be told to it: its list of prepared
+	// branches was read in this run, or it has none (R10).
+	Listed bool
+}
+
+// Participants returns what is known of every participant, in the order of their
+// names.
+func (d *DTM) Participants() []ParticipantInfo {
+	endpoints := d.allEndpoints()
+	infos := make([]ParticipantInfo, 0, len(endpoints))
+	for _, e := range endpoints {
+		infos = append(infos, e.info())
+	}
+	slices.SortFunc(infos, func(a, b ParticipantInfo) int { return strings.Compare(a.Name, b.Name) })
+	return infos
+}
+
+func (e *endpoint) info() ParticipantInfo {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	info := ParticipantInfo{
+		Name: e.name, Missing: e.registered == nil, Down: e.down(), Undelivered: int(e.undelivered.Load()), InFlight: e.inFlight, Listed: e.listRead,
+	}
+	if e.lastFailure != nil {
+		info.LastError = e.lastFailure.Error()
+	}
+	return info
 }

@@ -111,3 +111,32 @@ func TestRunRollsBackWhatTakesTooLong(t *testing.T) {
 		require.ErrorIs(t, err, coordinator.ErrRolledBack)
 	})
 }
+
+// A handle of another transaction manager enlists where it was told to.
+func TestTxEnlistsWhereItWasToldTo(t *testing.T) {
+	id := participant.TxID{Term: 7}
+	p := participant.Func("p", nil, nil, nil)
+	var _ participant.Enlister = coordinator.NewTx(id, nil)
+	tx := coordinator.NewTx(id, func(_ context.Context, got participant.Participant, data []byte) (participant.Branch, error) {
+		require.Same(t, p, got)
+		return participant.Branch{Tx: id, Number: 3, Data: data}, nil
+	})
+	require.Equal(t, id, tx.ID())
+	b, err := tx.Enlist(t.Context(), p, []byte("d"))
+	require.NoError(t, err)
+	require.Equal(t, participant.Branch{Tx: id, Number: 3, Data: []byte("d")}, b)
+}
+
+// Options can be read by those who send them elsewhere.
+func TestOptionsCanBeRead(t *testing.T) {
+	var o coordinator.BeginOptions
+	for _, option := range []coordinator.BeginOption{
+		coordinator.WithName("n"), coordinator.WithOwner("o"), coordinator.WithRequestID("r"), coordinator.WithTimeout(time.Minute),
+	} {
+		option(&o)
+	}
+	require.Equal(t, coordinator.BeginOptions{Name: "n", Owner: "o", RequestID: "r", Timeout: time.Minute}, o)
+	var e coordinator.EnlistOptions
+	coordinator.WithData([]byte("d"))(&e)
+	require.Equal(t, coordinator.EnlistOptions{Data: []byte("d")}, e)
+}

@@ -11,15 +11,27 @@ import (
 // Tx is a running transaction in the hands of the function given to Run. It is a
 // participant.Enlister, which is all that adapters need.
 type Tx struct {
-	d  *DTM
-	id participant.TxID
+	id     participant.TxID
+	d      *DTM // nil if enlist is set
+	enlist EnlistFunc
 }
+
+// EnlistFunc adds a branch for p with data to a transaction and returns it; see
+// DTM.Enlist.
+type EnlistFunc func(ctx context.Context, p participant.Participant, data []byte) (participant.Branch, error)
+
+// NewTx returns the handle of a transaction that is not an embedded coordinator's:
+// its branches are enlisted by enlist.
+func NewTx(id participant.TxID, enlist EnlistFunc) *Tx { return &Tx{id: id, enlist: enlist} }
 
 // ID returns the transaction's id.
 func (tx *Tx) ID() participant.TxID { return tx.id }
 
 // Enlist adds a branch for p with data and returns it; see DTM.Enlist.
 func (tx *Tx) Enlist(ctx context.Context, p participant.Participant, data []byte) (participant.Branch, error) {
+	if tx.enlist != nil {
+		return tx.enlist(ctx, p, data)
+	}
 	return tx.d.enlist(ctx, tx.id, p, data)
 }
 

@@ -62,6 +62,13 @@ func (r *Registry) Register(p Participant) (reg *Registered, added bool, err err
 	return reg, false, nil
 }
 
+// Get returns the participant registered under this name, nil if there is none.
+func (r *Registry) Get(name string) *Registered {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.byName[name]
+}
+
 // All returns the registered participants in the order of their names.
 func (r *Registry) All() []*Registered {
 	r.mu.RLock()

@@ -140,6 +140,9 @@ const (
 	AttributeName      = "name"
 	AttributeRequestID = "request"
 	AttributeOwner     = "owner"
+	// AttributeSubmission is a digest of the branches that a transaction was begun with
+	// at once, if it has a request id.
+	AttributeSubmission = "submission"
 	// AttributeTraceparent is reserved.
 	AttributeTraceparent = "traceparent"
 )
