@@ -185,6 +185,15 @@ func TestUsersWithoutRights(t *testing.T) {
 	require.ErrorIs(t, err, participant.ErrConfig)
 	require.ErrorContains(t, err, `may not publish to "assent.outbox.staged.`)
 	require.NoError(t, s.Rollback(t.Context(), b))
+
+	// A message in the middle of a batch gets no answer.
+	session := s.join()
+	for _, subject := range []string{"orders.1", "orders.secret", "orders.2"} {
+		require.NoError(t, session.Publish(subject, nil, nil))
+	}
+	err = s.CommitOnePhase(t.Context(), session.Branch())
+	require.ErrorIs(t, err, participant.ErrConfig)
+	require.ErrorContains(t, err, `may not publish to "orders.secret"`)
 }
 
 // A server that is not there is no misconfiguration: the coordinator starts, and

@@ -41,18 +41,18 @@
 //
 // On the subjects "assent.outbox.branch.>" of the stream, for a participant named
 // outbox, a marker for each finished branch: for Config.Retention after Forget, and for
-// Config.MaxRetention after its term was last used without it. In the staging stream
+// Config.MaxRetention after the last one of its term without it. In the staging stream
 // what is prepared, on "assent.outbox.staged.>", and the highest transaction of each
 // term (R10), on "assent.outbox.term.>".
 //
 // # Limits
 //
 // One branch has one stream, up to 999 messages, and as many bytes as fit one message
-// of the server, 1 MiB if its max_payload is as it comes. A stream that refuses new
-// messages when it is full holds a commit up until there is room. Headers that begin
-// with Nats- are the server's: what they ask for could fail at commit. A batch costs
-// the server a directory and several files, some 10 ms; at most 32 of a process are under
-// way at a time, of the 50 that a stream takes.
+// of the server, 1 MiB if its max_payload is as it comes; a subject has up to 2048. A
+// stream that refuses new messages when it is full holds a commit up until there is
+// room. Headers that begin with Nats- are the server's: what they ask for could fail at
+// commit. A batch costs the server a directory and several files, some 10 ms; at most 32
+// of a process are under way at a time, of the 50 that a stream takes.
 //
 // Tested with NATS 2.15, one replica.
 package nats

@@ -103,27 +103,40 @@ func (p *Participant) listHighest(ctx context.Context, domain string, prepared [
 		if err != nil {
 			return nil, err
 		}
+		forgotten := false
 		needed := slices.ContainsFunc(prepared, func(b participant.Branch) bool { return b.Tx.Term == number })
 		if !needed && time.Since(m.Time) > p.cfg.MaxRetention {
-			err = p.forgetTerm(ctx, at, m.Sequence)
-		} else {
-			list = append(list, highest)
+			if forgotten, err = p.forgetTerm(ctx, at, m.Sequence); err != nil {
+				return nil, err
+			}
 		}
-		if err != nil {
-			return nil, err
+		if !forgotten {
+			list = append(list, highest)
 		}
 	}
 	return list, nil
 }
 
-// forgetTerm removes all that is kept of a term. Its markers go first, so that what a
-// crash leaves is found again.
-func (p *Participant) forgetTerm(ctx context.Context, at term, sequence uint64) error {
+// forgetTerm removes all that is kept of a term, and reports whether it did: a branch
+// that was in doubt for long may have left a marker that is young. Markers go first, so
+// that what a crash leaves is found again.
+func (p *Participant) forgetTerm(ctx context.Context, at term, sequence uint64) (forgotten bool, err error) {
 	filter := p.cfg.Subject + branchSubjects + at.domain + "." + at.number.String() + ".>"
-	if err := p.api(ctx, "STREAM.PURGE."+p.cfg.Stream, map[string]string{"filter": filter}, &struct{}{}); err != nil {
-		return fmt.Errorf("purge the markers %q of stream %q: %w", filter, p.cfg.Stream, err)
+	newest, err := p.last(ctx, p.cfg.Stream, filter)
+	if err != nil {
+		return false, err
 	}
-	return p.remove(ctx, sequence)
+	if newest != nil {
+		if time.Since(newest.Time) <= p.cfg.MaxRetention {
+			return false, nil
+		}
+		// Not what came meanwhile.
+		request := map[string]any{"filter": filter, "seq": newest.Sequence + 1}
+		if err := p.api(ctx, "STREAM.PURGE."+p.cfg.Stream, request, &struct{}{}); err != nil {
+			return false, fmt.Errorf("purge the markers %q of stream %q: %w", filter, p.cfg.Stream, err)
+		}
+	}
+	return true, p.remove(ctx, sequence)
 }
 
 // Forget lets the markers of these branches go after Retention: a Prepare or Commit

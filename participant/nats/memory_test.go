@@ -2,6 +2,7 @@ package nats_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -191,4 +192,32 @@ func TestUnusedTermsAreForgotten(t *testing.T) {
 	require.Empty(t, terms())
 	require.Empty(t, s.published(stream, markers+">"))
 	require.Empty(t, s.published(staging, ">"))
+}
+
+// A marker stays for MaxRetention also in a term of which nothing newer came: it is what
+// answers a repeated Commit and refuses a late Prepare.
+func TestYoungMarkerOfAnOldTermIsKept(t *testing.T) {
+	s := newService(t)
+	s.join()
+	for {
+		s.SetMaxRetention(time.Hour)
+		s.term = participant.NewTerm(1, rand.Uint32())
+		late := s.begin().branch
+		require.NoError(t, s.Rollback(t.Context(), s.begin().branch))
+		term := s.messages(staging, "assent.outbox.term.shop."+s.term.String())[0]
+		for range 20 { // so that a list takes less time than lies between the two
+			_, err := s.List(t.Context(), "shop")
+			require.NoError(t, err)
+		}
+		require.NoError(t, s.Rollback(t.Context(), late))
+		marker := s.messages(stream, markers+tokens(late))[0]
+		retention := marker.Time.Sub(term.Time)
+		s.SetMaxRetention(retention)
+		_, err := s.List(t.Context(), "shop")
+		require.NoError(t, err)
+		if time.Since(marker.Time) < retention { // else the list came too late to tell
+			require.Len(t, s.messages(stream, markers+tokens(late)), 1)
+			return
+		}
+	}
 }

@@ -65,8 +65,8 @@ type Config struct {
 	// least the coordinator's Config.Retention: a Prepare that comes after it is
 	// taken for a new one, and would be told an outcome that the coordinator still keeps.
 	Retention time.Duration
-	// MaxRetention is how long the markers of a term are kept after it was last used,
-	// if Forget is not called for them. A Commit repeated after it is answered with
+	// MaxRetention is how long the markers of a term are kept after its last one, if
+	// Forget is not called for them. A Commit repeated after it is answered with
 	// ErrUnknownBranch, so it should be longer than any outage of the coordinator. At
 	// least Retention.
 	MaxRetention time.Duration

@@ -79,10 +79,8 @@ func (p *Participant) check(ctx context.Context, messages []message) (data []byt
 	if wrong := p.cfg.unfit(stream.Config); len(wrong) > 0 {
 		return nil, fmt.Errorf("%w: %w: %s", participant.ErrRefused, participant.ErrConfig, wrong[0]), nil
 	}
-	for _, m := range messages {
-		if reason := p.fits(m, stream.Config); reason != nil {
-			return nil, fmt.Errorf("%w: %w", participant.ErrRefused, reason), nil
-		}
+	if reason := p.fitAll(messages, stream.Config); reason != nil {
+		return nil, fmt.Errorf("%w: %w", participant.ErrRefused, reason), nil
 	}
 	if data, err = encode(messages); err != nil {
 		return nil, nil, err

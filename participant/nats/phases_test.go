@@ -131,6 +131,25 @@ func TestPrepareRefusesWhatTheStreamWouldNotTake(t *testing.T) {
 	}
 }
 
+// What is more than the stream can ever hold is refused: its commit would wait for ever.
+func TestPrepareRefusesMoreThanTheStreamHolds(t *testing.T) {
+	for says, change := range map[string]func(*jetstream.StreamConfig){
+		`3 messages and a marker, 3 at most (max_msgs of stream "ORDERS")`: func(c *jetstream.StreamConfig) { c.MaxMsgs = 3 },
+		`4096 at most (max_bytes of stream "ORDERS")`:                      func(c *jetstream.StreamConfig) { c.MaxBytes = 4096 },
+	} {
+		t.Run(says, func(t *testing.T) {
+			s := newService(t)
+			session := s.join()
+			for range 3 {
+				require.NoError(t, session.Publish("orders.1", nil, make([]byte, 2000)))
+			}
+			s.change(func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardNew; change(c) })
+			s.refuses(session.Branch(), nats.ErrLimit, says)
+			require.NoError(t, s.Check(t.Context())) // smaller branches fit
+		})
+	}
+}
+
 // R6: after the decision nothing gives up. A stream that was changed after Prepare
 // holds the commit up, whole, until it is put right.
 func TestR6CommitWaitsForAStreamThatBecameUnfit(t *testing.T) {

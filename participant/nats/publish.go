@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -89,7 +90,23 @@ func (p *Participant) publishBatch(ctx context.Context, stream string, messages 
 	if answer, err = p.request(ctx, messages[last]); err != nil {
 		return err
 	}
-	return acknowledged(answer.Data, stream, len(messages))
+	err = acknowledged(answer.Data, stream, len(messages))
+	var failure *jetstream.APIError
+	if errors.As(err, &failure) && failure.ErrorCode == codeBatchIncomplete {
+		return p.incomplete(messages, err)
+	}
+	return err
+}
+
+// incomplete tells which message of a batch the server did not pass on to the stream, if
+// it has said so: those in the middle get no answer.
+func (p *Participant) incomplete(messages []*natsgo.Msg, err error) error {
+	for _, m := range messages {
+		if denied := p.denied(m.Subject); denied != nil {
+			return fmt.Errorf("%w: %w", denied, err)
+		}
+	}
+	return err
 }
 
 // acknowledged reads the answer to a published message, of a batch if count is not

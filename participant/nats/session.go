@@ -91,6 +91,24 @@ func (s *Session) publish(m message) error {
 	return s.staged.Stage(m, size)
 }
 
+// fitAll tells why the stream could not take these messages, even if it were empty.
+func (p *Participant) fitAll(messages []message, stream jetstream.StreamConfig) error {
+	bytes := 0
+	for _, m := range messages {
+		if err := p.fits(m, stream); err != nil {
+			return err
+		}
+		bytes += len(m.Subject) + m.headerSize() + len(m.Data)
+	}
+	if limit := int(stream.MaxMsgs); limit > 0 && len(messages) >= limit {
+		return fmt.Errorf("%w: %d messages and a marker, %d at most (max_msgs of stream %q)", ErrLimit, len(messages), limit, p.cfg.Stream)
+	}
+	if limit := int(stream.MaxBytes); limit > 0 && bytes >= limit {
+		return fmt.Errorf("%w: %d bytes of messages and a marker, %d at most (max_bytes of stream %q)", ErrLimit, bytes, limit, p.cfg.Stream)
+	}
+	return nil
+}
+
 // fits tells why the stream would not take the message.
 func (p *Participant) fits(m message, stream jetstream.StreamConfig) error {
 	if err := p.cfg.mayPublish(m.Subject, stream.Subjects); err != nil {

@@ -85,6 +85,7 @@ func TestBadMessagesAreRefusedAtOnce(t *testing.T) {
 		`subject "orders.>" has a wildcard`:                          session.Publish("orders.>", nil, nil),
 		`subject "assent.outbox.branch.x" is one of the participant`: session.Publish("assent.outbox.branch.x", nil, nil),
 		`subject "stock.1" is not one of stream "ORDERS"`:            session.Publish("stock.1", nil, nil),
+		`a subject of 2055 bytes, 2048 at most`:                      session.Publish("orders."+strings.Repeat("x", 2048), nil, nil),
 		`header "Nats-Msg-Id" is the server's`:                       session.Publish("orders.1", natsgo.Header{"Nats-Msg-Id": {"1"}}, nil),
 		`header "nats-rollup" is the server's`:                       session.Publish("orders.1", natsgo.Header{"nats-rollup": {"sub"}}, nil),
 		`header "" is no name`:                                       session.Publish("orders.1", natsgo.Header{"": {"1"}}, nil),
@@ -147,10 +148,12 @@ func TestR12LimitsOfTheServer(t *testing.T) {
 	require.ErrorContains(t, err, `1000 at most (max_msg_size of stream "ORDERS")`)
 }
 
-// As many messages as a batch takes, and as many bytes as a message takes.
+// As many messages as a batch takes, and as many bytes as a message and a subject take.
 func TestLargestBranches(t *testing.T) {
 	s := newService(t)
 	many, long := s.join(), s.join()
+	longest := "orders." + strings.Repeat("x", 2041)
+	require.NoError(t, long.Publish(longest, nil, nil))
 	for range nats.DefaultMaxMessages {
 		require.NoError(t, many.Publish("orders.many", natsgo.Header{"Kind": {"paid"}}, []byte("x")))
 	}
@@ -169,6 +172,7 @@ func TestLargestBranches(t *testing.T) {
 		require.NoError(t, s.Commit(t.Context(), b))
 	}
 	require.Len(t, s.published(stream, "orders.many"), nats.DefaultMaxMessages)
+	require.Len(t, s.published(stream, longest), 1)
 	bytes := 0
 	for _, m := range s.messages(stream, "orders.long") {
 		bytes += len(m.Data)
@@ -211,6 +215,7 @@ func TestNewRejects(t *testing.T) {
 		"Staging is Stream":          func(c *nats.Config) { c.Staging = stream },
 		`"a.*" has a wildcard`:       func(c *nats.Config) { c.Subject = "a.*" },
 		`"a." has an empty token`:    func(c *nats.Config) { c.Subject = "a." },
+		"a subject of 3000 bytes":    func(c *nats.Config) { c.Subject = strings.Repeat("a", 3000) },
 		"MaxMessages 1000":           func(c *nats.Config) { c.MaxMessages = 1000 },
 		"MaxMessages -1":             func(c *nats.Config) { c.MaxMessages = -1 },
 		"MaxBytes -1":                func(c *nats.Config) { c.MaxBytes = -1 },

@@ -36,8 +36,15 @@ func (c Config) branchAt(subject string) (participant.Branch, error) {
 	return participant.ParseXID(strings.ReplaceAll(rest, ".", ":"))
 }
 
+// maxSubject keeps the line that publishes to a subject below the 4096 bytes that a server
+// takes: it closes the connection of a client that sends more, and the client for good.
+const maxSubject = 2048
+
 // wrongSubject tells why nothing can be published to a subject.
 func wrongSubject(subject string) error {
+	if len(subject) > maxSubject {
+		return fmt.Errorf("a subject of %d bytes, %d at most", len(subject), maxSubject)
+	}
 	if subject == "" || strings.ContainsAny(subject, " \t\r\n\x00") {
 		return fmt.Errorf("subject %q is empty or has white space", subject)
 	}
