@@ -122,23 +122,30 @@ end
 -- DEL, a write that is permitted when the memory is used up, and permits all that
 -- follow: what was prepared can be committed (R6).
 local function uncountable(operations, from)
-	local counted, result = {}, nil
+	local keys, on = {}, {}
 	for i = from, #operations do
 		local command, key = operations[i][1], operations[i][2]
-		if command == 'INCRBY' and not counted[key] then
-			counted[key] = true
-			redis.call('DEL', scratch)
-			local value = redis.call('GET', key)
-			if value then
-				redis.call('SET', scratch, value)
-			end
-			for j = from, #operations do
-				if operations[j][2] == key then
-					local answer = redis.pcall(operations[j][1], scratch, operations[j][3])
-					if failed(answer) then
-						result = result or {'unfit', key, answer.err}
-					end
-				end
+		if command == 'INCRBY' and not on[key] then
+			keys[#keys + 1], on[key] = key, {}
+		end
+	end
+	for i = from, #operations do
+		local same = on[operations[i][2]]
+		if same then
+			same[#same + 1] = operations[i]
+		end
+	end
+	local result
+	for _, key in ipairs(keys) do
+		redis.call('DEL', scratch)
+		local value = redis.call('GET', key)
+		if value then
+			redis.call('SET', scratch, value)
+		end
+		for _, operation in ipairs(on[key]) do
+			local answer = redis.pcall(operation[1], scratch, operation[3])
+			if failed(answer) then
+				result = result or {'unfit', key, answer.err}
 			end
 		end
 	end

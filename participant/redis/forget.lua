@@ -13,7 +13,8 @@ for i = 4, #KEYS do
 	end
 end
 
-local since = tonumber(redis.call('TIME')[1]) - longest
+-- branch.lua notes once an hour that a term is used.
+local since = tonumber(redis.call('TIME')[1]) - longest - 3600
 for _, term in ipairs(redis.call('ZRANGEBYSCORE', used, '-inf', since, 'LIMIT', 0, 64)) do
 	-- ';' is the byte after ':': the range is exactly the term's branches.
 	if #redis.call('ZRANGE', pending, '[' .. term .. ':', '(' .. term .. ';', 'BYLEX', 'LIMIT', 0, 1) == 0 then

@@ -106,7 +106,7 @@ func TestUnusedTermsAreForgotten(t *testing.T) {
 			require.NoError(t, s.Commit(t.Context(), b))
 		}
 	}
-	old := time.Now().Add(-redis.DefaultMaxRetention - time.Minute).Unix()
+	old := time.Now().Add(-redis.DefaultMaxRetention - 61*time.Minute).Unix()
 	for _, term := range []participant.Term{unused, inDoubt} {
 		require.EqualValues(t, 0, s.client.ZAdd(t.Context(), prefix+"used", goredis.Z{Member: "shop:" + term.String(), Score: float64(old)}).Val())
 	}
@@ -126,6 +126,20 @@ func TestUnusedTermsAreForgotten(t *testing.T) {
 	listing, err = s.List(t.Context(), "shop")
 	require.NoError(t, err)
 	require.Len(t, listing.Highest, 2)
+}
+
+// When a term was last used is noted once an hour, which must not make it look unused.
+func TestTermInUseIsNotForgotten(t *testing.T) {
+	s := newService(t, func(c *redis.Config) { c.Retention, c.MaxRetention = time.Minute, 10*time.Minute })
+	require.NoError(t, s.Rollback(t.Context(), s.begin().branch))
+	noted := goredis.Z{Member: "shop:" + s.term.String(), Score: float64(time.Now().Add(-50 * time.Minute).Unix())}
+	require.EqualValues(t, 0, s.client.ZAdd(t.Context(), prefix+"used", noted).Val())
+	last := s.begin().branch
+	require.NoError(t, s.Rollback(t.Context(), last))
+	require.NoError(t, s.Forget(t.Context(), []participant.Branch{last}))
+	listing, err := s.List(t.Context(), "shop")
+	require.NoError(t, err)
+	require.Equal(t, []participant.TxID{last.Tx}, listing.Highest)
 }
 
 // What a finished branch costs is in the package's documentation.

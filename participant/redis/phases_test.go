@@ -100,6 +100,23 @@ func TestNumbersUpToTheLimit(t *testing.T) {
 	require.Equal(t, fmt.Sprint(math.MinInt64), s.get("m"))
 }
 
+// A script keeps everybody else from the server: what it does must not grow faster than
+// the branch. The client would not wait for one that does.
+func TestBranchOfManyCounters(t *testing.T) {
+	const counters = 20_000
+	s := newService(t, func(c *redis.Config) { c.MaxOperations, c.MaxBytes = counters, 16<<20 })
+	b := s.prepared(func(session *redis.Session) error {
+		for i := range counters {
+			if err := session.IncrBy(fmt.Sprint("n:", i), 1); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	require.NoError(t, s.Commit(t.Context(), b))
+	require.Equal(t, "1 1", s.get("n:0")+" "+s.get(fmt.Sprint("n:", counters-1)))
+}
+
 // R6: after the decision nothing gives up. A key that somebody made unfit after
 // Prepare holds the commit up, whole, until it is put right.
 func TestR6CommitWaitsForAKeyThatBecameUnfit(t *testing.T) {
