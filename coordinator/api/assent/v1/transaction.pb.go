@@ -2501,9 +2501,12 @@ type ErrorInfo struct {
 	// again, in a new transaction: that is another call.)
 	Retryable bool `protobuf:"varint,4,opt,name=retryable,proto3" json:"retryable,omitempty"`
 	// What decided a rollback, and whose branch.
-	Cause         Cause  `protobuf:"varint,5,opt,name=cause,proto3,enum=assent.v1.Cause" json:"cause,omitempty"`
-	Participant   string `protobuf:"bytes,6,opt,name=participant,proto3" json:"participant,omitempty"`
-	Detail        string `protobuf:"bytes,7,opt,name=detail,proto3" json:"detail,omitempty"`
+	Cause       Cause  `protobuf:"varint,5,opt,name=cause,proto3,enum=assent.v1.Cause" json:"cause,omitempty"`
+	Participant string `protobuf:"bytes,6,opt,name=participant,proto3" json:"participant,omitempty"`
+	Detail      string `protobuf:"bytes,7,opt,name=detail,proto3" json:"detail,omitempty"`
+	// With HEURISTIC: how the transaction ended, and which participants did what.
+	Outcome       Outcome  `protobuf:"varint,8,opt,name=outcome,proto3,enum=assent.v1.Outcome" json:"outcome,omitempty"`
+	Branches      []string `protobuf:"bytes,9,rep,name=branches,proto3" json:"branches,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2585,6 +2588,20 @@ func (x *ErrorInfo) GetDetail() string {
 		return x.Detail
 	}
 	return ""
+}
+
+func (x *ErrorInfo) GetOutcome() Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return Outcome_OUTCOME_UNSPECIFIED
+}
+
+func (x *ErrorInfo) GetBranches() []string {
+	if x != nil {
+		return x.Branches
+	}
+	return nil
 }
 
 var File_assent_v1_transaction_proto protoreflect.FileDescriptor
@@ -2728,7 +2745,7 @@ const file_assent_v1_transaction_proto_rawDesc = "" +
 	"\x0eOutcomeRequest\x12%\n" +
 	"\x0etransaction_id\x18\x01 \x01(\tR\rtransactionId\"?\n" +
 	"\x0fOutcomeResponse\x12,\n" +
-	"\ainquiry\x18\x01 \x01(\x0e2\x12.assent.v1.InquiryR\ainquiry\"\x93\x02\n" +
+	"\ainquiry\x18\x01 \x01(\x0e2\x12.assent.v1.InquiryR\ainquiry\"\xdd\x02\n" +
 	"\tErrorInfo\x12.\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x16.assent.v1.ErrorReasonR\x06reason\x12%\n" +
 	"\x0etransaction_id\x18\x02 \x01(\tR\rtransactionId\x12/\n" +
@@ -2736,7 +2753,9 @@ const file_assent_v1_transaction_proto_rawDesc = "" +
 	"\tretryable\x18\x04 \x01(\bR\tretryable\x12&\n" +
 	"\x05cause\x18\x05 \x01(\x0e2\x10.assent.v1.CauseR\x05cause\x12 \n" +
 	"\vparticipant\x18\x06 \x01(\tR\vparticipant\x12\x16\n" +
-	"\x06detail\x18\a \x01(\tR\x06detail*\xf1\x01\n" +
+	"\x06detail\x18\a \x01(\tR\x06detail\x12,\n" +
+	"\aoutcome\x18\b \x01(\x0e2\x12.assent.v1.OutcomeR\aoutcome\x12\x1a\n" +
+	"\bbranches\x18\t \x03(\tR\bbranches*\xf1\x01\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fSTATE_ACTIVE\x10\x01\x12\x13\n" +
@@ -2926,31 +2945,32 @@ var file_assent_v1_transaction_proto_depIdxs = []int32{
 	7,  // 42: assent.v1.ErrorInfo.reason:type_name -> assent.v1.ErrorReason
 	1,  // 43: assent.v1.ErrorInfo.decision:type_name -> assent.v1.Decision
 	4,  // 44: assent.v1.ErrorInfo.cause:type_name -> assent.v1.Cause
-	10, // 45: assent.v1.TransactionService.Begin:input_type -> assent.v1.BeginRequest
-	13, // 46: assent.v1.TransactionService.Enlist:input_type -> assent.v1.EnlistRequest
-	15, // 47: assent.v1.TransactionService.Commit:input_type -> assent.v1.CommitRequest
-	17, // 48: assent.v1.TransactionService.Rollback:input_type -> assent.v1.RollbackRequest
-	19, // 49: assent.v1.TransactionService.Submit:input_type -> assent.v1.SubmitRequest
-	21, // 50: assent.v1.TransactionService.Session:input_type -> assent.v1.SessionRequest
-	26, // 51: assent.v1.TransactionService.Get:input_type -> assent.v1.GetRequest
-	28, // 52: assent.v1.TransactionService.List:input_type -> assent.v1.ListRequest
-	30, // 53: assent.v1.TransactionService.Watch:input_type -> assent.v1.WatchRequest
-	33, // 54: assent.v1.TransactionService.Outcome:input_type -> assent.v1.OutcomeRequest
-	11, // 55: assent.v1.TransactionService.Begin:output_type -> assent.v1.BeginResponse
-	14, // 56: assent.v1.TransactionService.Enlist:output_type -> assent.v1.EnlistResponse
-	16, // 57: assent.v1.TransactionService.Commit:output_type -> assent.v1.CommitResponse
-	18, // 58: assent.v1.TransactionService.Rollback:output_type -> assent.v1.RollbackResponse
-	20, // 59: assent.v1.TransactionService.Submit:output_type -> assent.v1.SubmitResponse
-	23, // 60: assent.v1.TransactionService.Session:output_type -> assent.v1.SessionResponse
-	27, // 61: assent.v1.TransactionService.Get:output_type -> assent.v1.GetResponse
-	29, // 62: assent.v1.TransactionService.List:output_type -> assent.v1.ListResponse
-	31, // 63: assent.v1.TransactionService.Watch:output_type -> assent.v1.WatchResponse
-	34, // 64: assent.v1.TransactionService.Outcome:output_type -> assent.v1.OutcomeResponse
-	55, // [55:65] is the sub-list for method output_type
-	45, // [45:55] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	3,  // 45: assent.v1.ErrorInfo.outcome:type_name -> assent.v1.Outcome
+	10, // 46: assent.v1.TransactionService.Begin:input_type -> assent.v1.BeginRequest
+	13, // 47: assent.v1.TransactionService.Enlist:input_type -> assent.v1.EnlistRequest
+	15, // 48: assent.v1.TransactionService.Commit:input_type -> assent.v1.CommitRequest
+	17, // 49: assent.v1.TransactionService.Rollback:input_type -> assent.v1.RollbackRequest
+	19, // 50: assent.v1.TransactionService.Submit:input_type -> assent.v1.SubmitRequest
+	21, // 51: assent.v1.TransactionService.Session:input_type -> assent.v1.SessionRequest
+	26, // 52: assent.v1.TransactionService.Get:input_type -> assent.v1.GetRequest
+	28, // 53: assent.v1.TransactionService.List:input_type -> assent.v1.ListRequest
+	30, // 54: assent.v1.TransactionService.Watch:input_type -> assent.v1.WatchRequest
+	33, // 55: assent.v1.TransactionService.Outcome:input_type -> assent.v1.OutcomeRequest
+	11, // 56: assent.v1.TransactionService.Begin:output_type -> assent.v1.BeginResponse
+	14, // 57: assent.v1.TransactionService.Enlist:output_type -> assent.v1.EnlistResponse
+	16, // 58: assent.v1.TransactionService.Commit:output_type -> assent.v1.CommitResponse
+	18, // 59: assent.v1.TransactionService.Rollback:output_type -> assent.v1.RollbackResponse
+	20, // 60: assent.v1.TransactionService.Submit:output_type -> assent.v1.SubmitResponse
+	23, // 61: assent.v1.TransactionService.Session:output_type -> assent.v1.SessionResponse
+	27, // 62: assent.v1.TransactionService.Get:output_type -> assent.v1.GetResponse
+	29, // 63: assent.v1.TransactionService.List:output_type -> assent.v1.ListResponse
+	31, // 64: assent.v1.TransactionService.Watch:output_type -> assent.v1.WatchResponse
+	34, // 65: assent.v1.TransactionService.Outcome:output_type -> assent.v1.OutcomeResponse
+	56, // [56:66] is the sub-list for method output_type
+	46, // [46:56] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_assent_v1_transaction_proto_init() }
