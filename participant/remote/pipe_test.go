@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/protobuf/proto"
 
@@ -16,6 +17,7 @@ var errKilled = errors.New("the stream was killed")
 // pipe is a stream without a network. What one side sends, the other receives as it
 // was encoded; each direction holds a few messages.
 type pipe struct {
+	instance            atomic.Value // string, the hello's
 	requests, responses chan []byte
 	closed              chan struct{} // the instance closed its side
 	closeOnce           sync.Once
@@ -25,6 +27,10 @@ type pipe struct {
 	// tap, if set, sees every message before it is sent, and says whether the stream is
 	// killed in its place. fromServer says who sends it.
 	tap func(fromServer bool, m proto.Message) (kill bool)
+	// sent, if set, says after a message was sent whether the stream is killed.
+	sent func() (kill bool)
+	// refuses, if set, says which instances get nowhere.
+	refuses func(instance string) bool
 }
 
 func newPipe() *pipe {
@@ -56,6 +62,9 @@ func (p *pipe) send(to chan<- []byte, fromServer bool, m proto.Message) error {
 	}
 	select {
 	case to <- encoded:
+		if p.sent != nil && p.sent() {
+			p.kill(errKilled)
+		}
 		return nil
 	case <-p.broken:
 		return p.err
@@ -92,7 +101,15 @@ func (s serverEnd) Receive() (*assentv1.AttachRequest, error) {
 // clientEnd is the instance's end of a pipe.
 type clientEnd struct{ *pipe }
 
-func (c clientEnd) Send(m *assentv1.AttachRequest) error { return c.send(c.requests, false, m) }
+func (c clientEnd) Send(m *assentv1.AttachRequest) error {
+	if hello := m.GetHello(); hello != nil {
+		c.instance.Store(hello.GetInstance())
+		if c.refuses != nil && c.refuses(hello.GetInstance()) {
+			c.kill(errKilled)
+		}
+	}
+	return c.send(c.requests, false, m)
+}
 
 func (c clientEnd) Receive() (*assentv1.AttachResponse, error) {
 	m := &assentv1.AttachResponse{}
@@ -119,8 +136,8 @@ func (c clientEnd) Close() error {
 	return nil
 }
 
-// site is a hub that can be reached by pipes.
-type site struct {
+// hubSite is a hub that can be reached by pipes.
+type hubSite struct {
 	hub *Hub
 	all sync.WaitGroup
 
@@ -128,11 +145,19 @@ type site struct {
 	pipes []*pipe
 	// connect, if set, is asked before a stream is opened, and may set its tap.
 	connect func(*pipe) error
+	// forward is what streams are opened to in its place while forwarding is true.
+	forward    *hubSite
+	forwarding atomic.Bool
+	refused    atomic.Value // the instance that can't attach
 }
 
 // open attaches a new stream to the hub, as a server does.
-func (s *site) open(ctx context.Context) (ClientStream, error) {
+func (s *hubSite) open(ctx context.Context) (ClientStream, error) {
+	if s.forwarding.Load() {
+		return s.forward.open(ctx)
+	}
 	p := newPipe()
+	p.refuses = func(instance string) bool { return s.refused.Load() == instance }
 	s.mu.Lock()
 	connect := s.connect
 	s.mu.Unlock()
@@ -157,10 +182,22 @@ func (s *site) open(ctx context.Context) (ClientStream, error) {
 }
 
 // killAll kills every stream that was opened.
-func (s *site) killAll() {
+func (s *hubSite) killAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range s.pipes {
 		p.kill(errKilled)
+	}
+}
+
+// refuseAndKill kills the streams of an instance, and lets it attach no more.
+func (s *hubSite) refuseAndKill(instance string) {
+	s.refused.Store(instance)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.pipes {
+		if p.instance.Load() == instance {
+			p.kill(errKilled)
+		}
 	}
 }

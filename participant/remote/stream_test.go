@@ -17,8 +17,8 @@ import (
 	"github.com/assent-tm/assent/participant"
 )
 
-// newSite returns a site in a bubble of synctest, which ends with it.
-func newSite(t *testing.T, change ...func(*HubConfig)) *site {
+// newHubSite returns a site in a bubble of synctest, which ends with it.
+func newHubSite(t *testing.T, change ...func(*HubConfig)) *hubSite {
 	t.Helper()
 	cfg := HubConfig{Domain: "orders"}
 	for _, f := range change {
@@ -26,7 +26,7 @@ func newSite(t *testing.T, change ...func(*HubConfig)) *site {
 	}
 	hub, err := NewHub(cfg)
 	require.NoError(t, err)
-	s := &site{hub: hub}
+	s := &hubSite{hub: hub}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
@@ -36,7 +36,7 @@ func newSite(t *testing.T, change ...func(*HubConfig)) *site {
 	return s
 }
 
-func (s *site) participant(t *testing.T, name string) participant.Participant {
+func (s *hubSite) participant(t *testing.T, name string) participant.Participant {
 	t.Helper()
 	p, err := s.hub.Participant(name, false, false)
 	require.NoError(t, err)
@@ -44,23 +44,31 @@ func (s *site) participant(t *testing.T, name string) participant.Participant {
 }
 
 // serve attaches an instance; the returned function has it leave and waits for that.
-func (s *site) serve(t *testing.T, p participant.Participant, instance string) (leave func()) {
+func (s *hubSite) serve(t *testing.T, p participant.Participant, instance string) (leave func()) {
+	t.Helper()
+	attached, leave := s.serveLater(t, p, instance)
+	<-attached
+	return leave
+}
+
+// serveLater does not wait until the instance is attached; attached tells.
+func (s *hubSite) serveLater(t *testing.T, p participant.Participant, instance string) (attached <-chan struct{}, leave func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	attached := make(chan struct{}, 1000)
+	first := make(chan struct{})
+	once := sync.OnceFunc(func() { close(first) })
 	go func() {
 		ended <- ServeStream(ctx, StreamConfig{
-			Participant: p, Instance: instance, Open: s.open, OnAttached: func() { attached <- struct{}{} },
+			Participant: p, Instance: instance, Open: s.open, OnAttached: once,
 		})
 	}()
-	<-attached
 	leave = sync.OnceFunc(func() {
 		cancel()
 		require.NoError(t, <-ended)
 	})
 	t.Cleanup(leave)
-	return leave
+	return first, leave
 }
 
 // newBranch returns a branch that no other test has.
@@ -122,7 +130,7 @@ func (r *recorder) Rollback(ctx context.Context, b participant.Branch) error {
 
 func TestAnAttachedInstanceAnswersItsParticipantsCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSite(t)
+		s := newHubSite(t)
 		var got participant.Branch
 		bank := &recorder{name: "bank"}
 		bank.prepare = func(ctx context.Context, b participant.Branch) (participant.Vote, error) {
@@ -156,7 +164,7 @@ func TestAnAttachedInstanceAnswersItsParticipantsCalls(t *testing.T) {
 
 func TestWhatAnInstanceSaysIsWhatItsParticipantReturns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSite(t)
+		s := newHubSite(t)
 		bank := &recorder{name: "bank"}
 		p := s.participant(t, "bank")
 		s.serve(t, bank, "one")
@@ -189,7 +197,7 @@ func TestWhatAnInstanceSaysIsWhatItsParticipantReturns(t *testing.T) {
 
 func TestWithoutAnInstanceACallWaitsForOneUntilItsContextEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSite(t)
+		s := newHubSite(t)
 		p := s.participant(t, "bank")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -212,7 +220,7 @@ func TestWithoutAnInstanceACallWaitsForOneUntilItsContextEnds(t *testing.T) {
 
 func TestTheHubRefusesInstancesThatItCantUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSite(t)
+		s := newHubSite(t)
 		_, err := s.hub.Participant("ledger", true, false)
 		require.NoError(t, err)
 		for name, code := range map[string]connect.Code{"nobody": connect.CodeNotFound, "ledger": connect.CodeFailedPrecondition} {
@@ -220,30 +228,5 @@ func TestTheHubRefusesInstancesThatItCantUse(t *testing.T) {
 			require.Equal(t, code, connect.CodeOf(err), "%v", err)
 			require.ErrorContains(t, err, name)
 		}
-	})
-}
-
-func TestAnUnansweredCallIsSentAgainWhenItsInstanceIsBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newSite(t)
-		p := s.participant(t, "bank")
-		called, goOn := make(chan struct{}), make(chan struct{})
-		bank := &recorder{name: "bank", prepare: func(context.Context, participant.Branch) (participant.Vote, error) {
-			called <- struct{}{}
-			<-goOn
-			return participant.VoteReadOnly, nil
-		}}
-		s.serve(t, bank, "one")
-		answered := make(chan participant.Vote)
-		go func() {
-			vote, _ := p.Prepare(t.Context(), newBranch("bank"))
-			answered <- vote
-		}()
-		<-called
-		s.killAll()
-		synctest.Wait()
-		close(goOn)
-		require.Equal(t, participant.VoteReadOnly, <-answered)
-		require.Equal(t, []string{"prepare data"}, bank.seen(), "it is asked once, though the call was sent twice")
 	})
 }
