@@ -145,11 +145,10 @@ func (p *attached) close() {
 	}
 }
 
-// maxFrameCalls and maxFrameBytes bound what goes into one message. The other side
-// takes 4 MiB.
+// maxFrameCalls and maxFrameBytes bound what goes into one message, but for a list.
 const (
 	maxFrameCalls = 512
-	maxFrameBytes = 1 << 20
+	maxFrameBytes = 512 << 10
 	// acknowledgeAfter is how many answers an instance keeps at most because it was
 	// not told that they came.
 	acknowledgeAfter = 1024

@@ -34,21 +34,23 @@ func newOnce(name string) *once { return &once{name: name, asked: map[participan
 func (o *once) Name() string { return o.name }
 
 func (o *once) Prepare(_ context.Context, b participant.Branch) (participant.Vote, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.asked[b.XID()]++; o.asked[b.XID()] > 1 {
-		return participant.VoteRefused, errAskedTwice
+	if err := o.ask(b); err != nil {
+		return participant.VoteRefused, err
 	}
 	return participant.VoteReadOnly, nil
 }
 
-func (o *once) Commit(_ context.Context, b participant.Branch) error { return o.tell(b) }
+func (o *once) Commit(_ context.Context, b participant.Branch) error { return o.ask(b) }
 
-func (o *once) Rollback(_ context.Context, b participant.Branch) error { return o.tell(b) }
+func (o *once) Rollback(_ context.Context, b participant.Branch) error { return o.ask(b) }
 
-func (o *once) tell(b participant.Branch) error {
-	_, err := o.Prepare(context.Background(), b)
-	return err
+func (o *once) ask(b participant.Branch) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.asked[b.XID()]++; o.asked[b.XID()] > 1 {
+		return errAskedTwice
+	}
+	return nil
 }
 
 // A stream may be killed at any point: in place of any message of either side, or after
