@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/assent-tm/assent/cmd/assent/logfile"
+	"github.com/assent-tm/assent/cmd/assent/output"
 	"github.com/assent-tm/assent/participant"
 	"github.com/assent-tm/assent/wal/bolt"
 	"github.com/assent-tm/assent/wal/record"
@@ -52,12 +53,13 @@ func takes(names ...string) cobra.PositionalArgs {
 
 // runs adds the flag -o and has the command run do, as JSON if that is asked for.
 func runs(command *cobra.Command, do func(command *cobra.Command, args []string, asJSON bool) error) {
-	output := command.Flags().StringP("output", "o", "table", "table or json")
+	format := command.Flags().StringP("output", "o", "table", "table or json")
 	command.RunE = func(command *cobra.Command, args []string) error {
-		if *output != "table" && *output != "json" {
-			return usageError{fmt.Errorf("--output %q: want table or json", *output)}
+		f, err := output.ParseFormat(*format, output.Table, output.JSON)
+		if err != nil {
+			return usageError{err}
 		}
-		return do(command, args, *output == "json")
+		return do(command, args, f == output.JSON)
 	}
 }
 
@@ -66,7 +68,7 @@ func logVerifyCommand() *cobra.Command {
 		Use:   "verify FILE",
 		Short: "check a whole log or snapshot",
 		Long: `Check a whole log or snapshot: every page in use, every checksum, every record, and
-that records, terms and marks go together. Exit code 1 if anything is wrong. Changes
+that records, terms and marks go together. Exit code 9 if anything is wrong. Changes
 nothing and takes no lock.`,
 		Example: `  assent log verify assent.db
   assent log verify backup/monday.db -o json`,

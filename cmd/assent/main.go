@@ -4,7 +4,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -13,14 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/assent-tm/assent/participant/participanttest/servers/natsserver"
-)
-
-// Exit codes, as `assent --help` lists them.
-const (
-	exitOK          = 0
-	exitFailed      = 1
-	exitUsage       = 2
-	exitInterrupted = 130
 )
 
 func main() {
@@ -41,27 +32,20 @@ func run(args []string, stdout, stderr io.Writer) int {
 	command.SetOut(stdout)
 	command.SetErr(stderr)
 	executed, err := command.ExecuteContextC(ctx)
-	var usage usageError
-	switch {
-	case err == nil:
+	if err == nil {
 		return exitOK
-	case started && ctx.Err() != nil:
-		fmt.Fprintln(stderr, "assent: interrupted")
-		return exitInterrupted
-	case !started || errors.As(err, &usage):
-		fmt.Fprintf(stderr, "assent: %v\nSee '%s --help'.\n", err, executed.CommandPath())
-		return exitUsage
-	default:
-		fmt.Fprintln(stderr, "assent:", err)
-		return exitFailed
 	}
+	var status statusError
+	if errors.As(err, &status) {
+		return int(status)
+	}
+	code := exitUsage
+	if started {
+		code = exitCode(ctx, err)
+	}
+	printError(stderr, askedFormat(args), executed, code, err)
+	return code
 }
-
-// usageError says that a command was asked for something it can't do: nothing was
-// begun.
-type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }
 
 func rootCommand() *cobra.Command {
 	command := &cobra.Command{
@@ -70,17 +54,13 @@ func rootCommand() *cobra.Command {
 		Long: `Assent is a durable two-phase-commit coordinator: several services commit
 together or roll back together, whatever crashes.
 
-Exit codes:
-  0    done
-  1    failed: the demo's proof, or a log is damaged, for example
-  2    wrong usage or bad input: nothing was begun
-  130  interrupted`,
+` + exitCodes,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error { return command.Help() },
 		// Errors are printed by run, with their exit code.
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	command.AddCommand(benchCommand(), demoCommand(), logCommand(), versionCommand())
+	command.AddCommand(benchCommand(), checkCommand(), configCommand(), demoCommand(), logCommand(), orphansCommand(), statusCommand(), txCommand(), versionCommand())
 	return command
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
 )
 
@@ -16,7 +17,15 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		main()
 	}
-	goleak.VerifyTestMain(closing{m})
+	testscript.Main(withoutLeaks{m}, map[string]func(){"assent": main})
+}
+
+// withoutLeaks looks for goroutines before testscript ends the process.
+type withoutLeaks struct{ *testing.M }
+
+func (w withoutLeaks) Run() (code int) {
+	goleak.VerifyTestMain(closing(w), goleak.Cleanup(func(exitCode int) { code = exitCode }))
+	return code
 }
 
 // closing closes the servers before goroutines are counted.

@@ -3,13 +3,13 @@
 package logfile
 
 import (
-	"bytes"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
+
+	"github.com/assent-tm/assent/cmd/assent/output"
 )
 
 // field is one thing that a record says.
@@ -68,24 +68,13 @@ func (f *fields) add(name string, value any) {
 
 // MarshalJSON keeps the order.
 func (f fields) MarshalJSON() ([]byte, error) {
-	var b bytes.Buffer
-	b.WriteByte('{')
-	for i, one := range f {
-		if i > 0 {
-			b.WriteByte(',')
+	return output.MarshalOrdered(func(yield func(string, any) bool) {
+		for _, one := range f {
+			if !yield(one.name, one.value) {
+				return
+			}
 		}
-		name, err := json.Marshal(one.name)
-		if err != nil {
-			return nil, err
-		}
-		value, err := json.Marshal(one.value)
-		if err != nil {
-			return nil, err
-		}
-		b.Write(append(append(name, ':'), value...))
-	}
-	b.WriteByte('}')
-	return b.Bytes(), nil
+	})
 }
 
 // MarshalText writes data as digits.
@@ -142,9 +131,4 @@ func quoted(s string) string {
 	return s
 }
 
-func writeJSON(w io.Writer, f fields) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-	return e.Encode(f)
-}
+func writeJSON(w io.Writer, f fields) error { return output.Write(w, output.JSON, f) }

@@ -5,10 +5,11 @@
 package assentv1connect
 
 import (
-	connect "connectrpc.com/connect/v2"
 	context "context"
-	v1 "github.com/assent-tm/assent/coordinator/api/assent/v1"
 	sync "sync"
+
+	connect "connectrpc.com/connect/v2"
+	v1 "github.com/assent-tm/assent/coordinator/api/assent/v1"
 )
 
 const (

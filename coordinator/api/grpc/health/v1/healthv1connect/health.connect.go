@@ -6,10 +6,11 @@
 package healthv1connect
 
 import (
-	connect "connectrpc.com/connect/v2"
 	context "context"
-	v1 "github.com/assent-tm/assent/coordinator/api/grpc/health/v1"
 	sync "sync"
+
+	connect "connectrpc.com/connect/v2"
+	v1 "github.com/assent-tm/assent/coordinator/api/grpc/health/v1"
 )
 
 const (
