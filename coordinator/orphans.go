@@ -24,12 +24,27 @@ func (d *DTM) Orphans(ctx context.Context) ([]recovery.Orphan, error) {
 		return nil, fmt.Errorf("list orphans: %w", ErrClosed)
 	}
 	defer d.leave()
-	type result struct {
-		name    string
-		orphans []recovery.Orphan
-		err     error
-	}
 	participants := slices.DeleteFunc(d.registry.All(), func(p *participant.Registered) bool { return p.Lister == nil })
+	found, err := askEach(ctx, d, participants, func(p *participant.Registered) ([]recovery.Orphan, error) { return d.explainOrphans(ctx, p) })
+	var orphans []recovery.Orphan
+	for _, those := range found {
+		orphans = append(orphans, those...)
+	}
+	slices.SortFunc(orphans, func(a, b recovery.Orphan) int {
+		return cmp.Or(cmp.Compare(a.Branch.Participant, b.Branch.Participant), cmp.Compare(a.Branch.XID(), b.Branch.XID()), cmp.Compare(a.Explanation.Name, b.Explanation.Name))
+	})
+	return orphans, err
+}
+
+// askEach asks participants at the same time, and returns the answers by name. Those
+// that did not answer before ctx ended are in the error: they may ignore their context,
+// and hold up nobody (R6).
+func askEach[T any](ctx context.Context, d *DTM, participants []*participant.Registered, ask func(*participant.Registered) (T, error)) (map[string]T, error) {
+	type result struct {
+		name   string
+		answer T
+		err    error
+	}
 	results := make(chan result, len(participants))
 	waiting := make(map[string]bool, len(participants))
 	for _, p := range participants {
@@ -37,31 +52,28 @@ func (d *DTM) Orphans(ctx context.Context) ([]recovery.Orphan, error) {
 		d.goroutines.add()
 		go func() {
 			defer d.goroutines.done()
-			orphans, err := d.explainOrphans(ctx, p)
-			results <- result{p.Name(), orphans, err}
+			answer, err := ask(p)
+			results <- result{p.Name(), answer, err}
 		}()
 	}
-	var orphans []recovery.Orphan
+	answers := make(map[string]T, len(participants))
 	var failed []error
 	for len(waiting) > 0 {
 		select {
 		case r := <-results:
 			delete(waiting, r.name)
-			orphans = append(orphans, r.orphans...)
+			answers[r.name] = r.answer
 			if r.err != nil {
 				failed = append(failed, r.err)
 			}
 		case <-ctx.Done():
 			for _, name := range slices.Sorted(maps.Keys(waiting)) {
-				failed = append(failed, fmt.Errorf("list participant %q: %w", name, context.Cause(ctx)))
+				failed = append(failed, fmt.Errorf("ask participant %q: %w", name, context.Cause(ctx)))
 			}
 			clear(waiting)
 		}
 	}
-	slices.SortFunc(orphans, func(a, b recovery.Orphan) int {
-		return cmp.Or(cmp.Compare(a.Branch.Participant, b.Branch.Participant), cmp.Compare(a.Branch.XID(), b.Branch.XID()), cmp.Compare(a.Explanation.Name, b.Explanation.Name))
-	})
-	return orphans, errors.Join(failed...)
+	return answers, errors.Join(failed...)
 }
 
 // explainOrphans finds the orphans of a participant and adds what its service shows.
@@ -70,13 +82,9 @@ func (d *DTM) explainOrphans(ctx context.Context, p *participant.Registered) ([]
 	if err != nil || p.Explainer == nil {
 		return orphans, err
 	}
-	var shown []participant.Explanation
-	err = d.ask(ctx, func(ctx context.Context) (err error) {
-		shown, err = p.Explainer.Explain(ctx)
-		return err
-	})
+	shown, err := d.explain(ctx, p)
 	if err != nil {
-		return orphans, fmt.Errorf("ask participant %q for what is prepared: %w", p.Name(), err)
+		return orphans, err
 	}
 	return recovery.Explain(p.Name(), d.config.Domain, orphans, shown), nil
 }
