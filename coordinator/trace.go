@@ -38,6 +38,71 @@ type Trace struct {
 	SafeMode func(why string)
 }
 
+// JoinTraces returns a trace that calls the functions of all, in this order. Those that
+// are nil cost nothing.
+func JoinTraces(traces ...*Trace) *Trace {
+	joined := &Trace{}
+	for _, t := range traces {
+		if t == nil {
+			continue
+		}
+		joined = &Trace{
+			Begun:     join1(joined.Begun, t.Begun),
+			Enlisted:  join1(joined.Enlisted, t.Enlisted),
+			Voted:     join4(joined.Voted, t.Voted),
+			Decided:   join3(joined.Decided, t.Decided),
+			Told:      join5(joined.Told, t.Told),
+			Finished:  join2(joined.Finished, t.Finished),
+			Inherited: join1(joined.Inherited, t.Inherited),
+			Orphan:    join1(joined.Orphan, t.Orphan),
+			SafeMode:  join1(joined.SafeMode, t.SafeMode),
+		}
+	}
+	return joined
+}
+
+func join1[A any](f, g func(A)) func(A) {
+	if f == nil || g == nil {
+		return either(f == nil, g, f)
+	}
+	return func(a A) { f(a); g(a) }
+}
+
+func join2[A, B any](f, g func(A, B)) func(A, B) {
+	if f == nil || g == nil {
+		return either(f == nil, g, f)
+	}
+	return func(a A, b B) { f(a, b); g(a, b) }
+}
+
+func join3[A, B, C any](f, g func(A, B, C)) func(A, B, C) {
+	if f == nil || g == nil {
+		return either(f == nil, g, f)
+	}
+	return func(a A, b B, c C) { f(a, b, c); g(a, b, c) }
+}
+
+func join4[A, B, C, D any](f, g func(A, B, C, D)) func(A, B, C, D) {
+	if f == nil || g == nil {
+		return either(f == nil, g, f)
+	}
+	return func(a A, b B, c C, d D) { f(a, b, c, d); g(a, b, c, d) }
+}
+
+func join5[A, B, C, D, E any](f, g func(A, B, C, D, E)) func(A, B, C, D, E) {
+	if f == nil || g == nil {
+		return either(f == nil, g, f)
+	}
+	return func(a A, b B, c C, d D, e E) { f(a, b, c, d, e); g(a, b, c, d, e) }
+}
+
+func either[F any](first bool, a, b F) F {
+	if first {
+		return a
+	}
+	return b
+}
+
 func (t *Trace) begun(tx participant.TxID) {
 	if t.Begun != nil {
 		t.Begun(tx)
