@@ -56,7 +56,7 @@ func TestOrders(t *testing.T) {
 func requireProven(t *testing.T, stdout string, orders int) {
 	t.Helper()
 	require.NotContains(t, stdout, "FAILED")
-	require.Len(t, regexp.MustCompile(`(?m)^   ok  `).FindAllString(stdout, -1), 8, stdout)
+	require.Len(t, regexp.MustCompile(`(?m)^   ok  `).FindAllString(stdout, -1), 9, stdout)
 	for _, claim := range []string{
 		"1 transaction in doubt, with its decision",
 		"asked again by its id: committed",

@@ -83,8 +83,8 @@ func (a *Acts[T]) Recover(ctx context.Context, process *Process, d *Deal[T]) err
 	if err != nil {
 		return err
 	}
-	found := Claim{Text: fmt.Sprintf("process %d opens the log: %s transaction in doubt, with its decision", process.PID(), Count(ready.InDoubt))}
-	found.Check(ready.InDoubt == 1 && ready.Decided == 1, "%d transactions and %d decisions should be 1 and 1", ready.InDoubt, ready.Decided)
+	found := Claim{Text: fmt.Sprintf("process %d opens the log: %s transaction in doubt, with its decision", process.PID(), Count(len(ready.Left)))}
+	found.Check(len(ready.Left) == 1 && ready.Decided == 1, "%d transactions and %d decisions should be 1 and 1", len(ready.Left), ready.Decided)
 	a.Claim("restart", found)
 	recovered, err := process.Until(ctx, EventRecovered)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -74,8 +75,16 @@ func (c Child[T]) Run(ctx context.Context, requests io.Reader, events io.Writer)
 	if err != nil {
 		return err
 	}
-	s.tell(Event{Kind: EventReady, InDoubt: left.InDoubt(), Decided: len(left.Resend), Took: time.Since(c.Started)})
+	s.tell(Event{Kind: EventReady, Left: idsOf(left), Decided: len(left.Resend), Took: time.Since(c.Started)})
 	return s.run(ctx, requests)
+}
+
+// idsOf returns the transactions that still have branches to be told.
+func idsOf(left recovery.Plan) (ids []participant.TxID) {
+	for _, state := range slices.Concat(left.Resend, left.RollBack, left.Ask) {
+		ids = append(ids, state.Tx)
+	}
+	return ids
 }
 
 // messages returns the logger of the coordinator. Its file is there to be read

@@ -53,6 +53,8 @@ type Storm[T any] struct {
 	holding   int // number of the deal that is to be held
 	held      int // how many of its participants wait
 
+	found map[participant.TxID]bool // prepared when the coordinator was dead
+
 	down    bool // a server is
 	asksNow int  // how many deals may be asked for while it is
 }
@@ -64,6 +66,7 @@ type Toll struct {
 	MetInDoubt int                       // kills that left a transaction in doubt
 	InDoubt    map[participant.TxID]bool // the transactions that were left so
 	Recoveries []time.Duration           // from the start of a process until nothing was in doubt
+	Broken     []string                  // acknowledgements that were not true
 }
 
 // Ask adds a deal to those that Run does.
@@ -102,16 +105,33 @@ func (s *Storm[T]) Run(ctx context.Context, plan []Kill) (err error) {
 	return s.settle(ctx)
 }
 
-// settle closes the coordinator, and lets another one deliver what may be left: a
+// settle closes the coordinator, kills every server once more, so that only what is on
+// their disks is left, and lets another coordinator deliver what may be to deliver: a
 // deal is answered when it is decided, which for a rollback may be before every
 // participant was told.
 func (s *Storm[T]) settle(ctx context.Context) (err error) {
 	if err := s.process.Close(ctx); err != nil {
 		return err
 	}
+	for _, name := range slices.Sorted(maps.Keys(s.Servers)) {
+		if err := s.Servers[name].Kill(ctx); err != nil {
+			return err
+		}
+		if err := s.Servers[name].Start(ctx); err != nil {
+			return err
+		}
+	}
+	if s.found, err = s.look(ctx, ""); err != nil {
+		return err
+	}
 	if s.process, err = s.Start(ctx); err != nil {
 		return err
 	}
+	ready, err := s.process.Until(ctx, EventReady)
+	if err != nil {
+		return err
+	}
+	s.compare(ready)
 	if _, err := s.process.Until(ctx, EventRecovered); err != nil {
 		return err
 	}
@@ -185,7 +205,7 @@ func (s *Storm[T]) strike(ctx context.Context, k Kill) error {
 		}
 	}
 	if k.Coordinator {
-		if err := s.look(ctx, k.Server); err != nil {
+		if err := s.count(ctx, k.Server); err != nil {
 			return err
 		}
 		if err := s.startCoordinator(ctx); err != nil {
@@ -198,9 +218,10 @@ func (s *Storm[T]) strike(ctx context.Context, k Kill) error {
 	if err := s.outage(ctx, k); err != nil || k.Coordinator {
 		return err
 	}
-	if err := s.look(ctx, ""); err != nil {
+	if err := s.count(ctx, ""); err != nil {
 		return err
 	}
+	s.found = nil
 	// The coordinator lives, and goes on with the deal that it holds.
 	s.process.Send(Request[T]{Number: s.holding, Release: true})
 	return nil
@@ -227,19 +248,6 @@ func (s *Storm[T]) killCoordinator() error {
 		if err := s.note(e); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// look reads what a kill left in doubt.
-func (s *Storm[T]) look(ctx context.Context, down string) error {
-	inDoubt, err := s.InDoubt(ctx, down)
-	if err != nil {
-		return err
-	}
-	maps.Copy(s.Toll.InDoubt, inDoubt)
-	if len(inDoubt) > 0 {
-		s.Toll.MetInDoubt++
 	}
 	return nil
 }
@@ -301,6 +309,7 @@ func (s *Storm[T]) note(e Event) error {
 	case EventAnswer:
 		return s.answered(d, e)
 	case EventReady:
+		s.compare(e)
 	}
 	return nil
 }

@@ -39,7 +39,7 @@ type Kind string
 
 // The kinds of events.
 const (
-	EventReady     Kind = "ready"     // the coordinator is open after Took; InDoubt were left, of them Decided with a decision in the log
+	EventReady     Kind = "ready"     // the coordinator is open after Took; of the transactions Left in doubt, Decided have a decision in the log
 	EventRecovered Kind = "recovered" // that is finished, Took after ready
 	EventBegun     Kind = "begun"     // the deal's transaction is Tx; commit was not asked for yet
 	EventHeld      Kind = "held"      // the call of Participant waits at the crash point
@@ -61,16 +61,16 @@ const (
 
 // Event is what the coordinator tells the parent.
 type Event struct {
-	Kind        Kind             `json:"event"`
-	Number      int              `json:"number,omitempty"`
-	Tx          participant.TxID `json:"tx,omitzero"`
-	InDoubt     int              `json:"in_doubt,omitempty"`
-	Decided     int              `json:"decided,omitempty"`
-	Took        time.Duration    `json:"took,omitempty"`
-	Participant string           `json:"participant,omitempty"`
-	Answer      Answer           `json:"answer,omitempty"`
-	Reason      string           `json:"reason,omitempty"`
-	Votes       []Vote           `json:"votes,omitempty"`
+	Kind        Kind               `json:"event"`
+	Number      int                `json:"number,omitempty"`
+	Tx          participant.TxID   `json:"tx,omitzero"`
+	Left        []participant.TxID `json:"left,omitempty"`
+	Decided     int                `json:"decided,omitempty"`
+	Took        time.Duration      `json:"took,omitempty"`
+	Participant string             `json:"participant,omitempty"`
+	Answer      Answer             `json:"answer,omitempty"`
+	Reason      string             `json:"reason,omitempty"`
+	Votes       []Vote             `json:"votes,omitempty"`
 	// DecidedAfter and DoneAfter count from begin.
 	DecidedAfter time.Duration `json:"decided_after,omitempty"`
 	DoneAfter    time.Duration `json:"done_after,omitempty"`

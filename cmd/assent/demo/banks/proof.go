@@ -118,7 +118,7 @@ func proveStorm(s *demo.Storm[Transfer]) []demo.Claim {
 	half.Check(2*committed >= len(s.Deals), "only %s did", demo.Count(committed))
 	met := demo.Claim{Text: fmt.Sprintf("at least %d kills met a transaction in doubt: %d of %d", minMetInDoubt, s.Toll.MetInDoubt, s.Toll.Kills)}
 	met.Check(s.Toll.MetInDoubt >= minMetInDoubt, "only %d did", s.Toll.MetInDoubt)
-	return []demo.Claim{half, met}
+	return []demo.Claim{half, met, s.Kept()}
 }
 
 func byTx(entries []entry) map[participant.TxID][]entry {

@@ -174,6 +174,7 @@ func TestStormClaimsFail(t *testing.T) {
 	}
 	s.Deals = append(s.Deals, &payment{Answer: demo.AnswerRefused})
 	s.Toll.MetInDoubt--
+	s.Toll.Broken = []string{"a transaction was found prepared"}
 	for _, c := range proveStorm(s) {
 		require.Len(t, c.Wrong, 1)
 	}

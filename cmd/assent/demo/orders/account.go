@@ -35,26 +35,26 @@ func (s *story) readAll(ctx context.Context) (account, error) {
 		return account{}, err
 	}
 	a.prepared = map[string][]participant.Branch{}
-	for _, name := range warehouseNames {
-		if a.prepared[name], err = s.databases[name].inDoubt(ctx); err != nil {
+	for _, name := range participantNames {
+		if a.prepared[name], err = s.preparedAt(ctx, name); err != nil {
 			return account{}, err
 		}
+	}
+	for _, name := range warehouseNames {
 		a.blocked = append(a.blocked, s.databases[name].blocked(ctx)...)
 	}
-	staged, err := s.crew.nats.List(ctx, s.run.domain())
-	a.prepared[natsName] = staged.Prepared
-	return a, err
+	return a, nil
 }
 
 // inDoubt returns the transactions that are prepared somewhere, and not at the one
 // server that is down.
 func (s *story) inDoubt(ctx context.Context, down string) (map[participant.TxID]bool, error) {
 	found := map[participant.TxID]bool{}
-	for _, name := range warehouseNames {
+	for _, name := range participantNames {
 		if name == down {
 			continue
 		}
-		branches, err := s.databases[name].inDoubt(ctx)
+		branches, err := s.preparedAt(ctx, name)
 		if err != nil {
 			return nil, err
 		}
@@ -63,4 +63,12 @@ func (s *story) inDoubt(ctx context.Context, down string) (map[participant.TxID]
 		}
 	}
 	return found, nil
+}
+
+// preparedAt returns the branches that a participant's server holds prepared.
+func (s *story) preparedAt(ctx context.Context, name string) ([]participant.Branch, error) {
+	if d := s.databases[name]; d != nil {
+		return d.inDoubt(ctx)
+	}
+	return s.outbox.inDoubt(ctx)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -65,6 +66,27 @@ func (o *outbox) read(ctx context.Context) (messages []message, err error) {
 		messages = append(messages, m)
 		next = stored.Sequence + 1
 	}
+}
+
+// inDoubt returns the branches of which the staging stream has messages.
+func (o *outbox) inDoubt(ctx context.Context) (branches []participant.Branch, err error) {
+	prefix := o.run.markers() + ".staged."
+	stream, err := o.js.Stream(ctx, o.run.staging())
+	if err != nil {
+		return nil, o.explain(err)
+	}
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(prefix+">"))
+	if err != nil {
+		return nil, o.explain(err)
+	}
+	for subject := range info.State.Subjects {
+		b, err := participant.ParseXID(strings.ReplaceAll(strings.TrimPrefix(subject, prefix), ".", ":"))
+		if err != nil {
+			return nil, o.explain(err)
+		}
+		branches = append(branches, b)
+	}
+	return branches, nil
 }
 
 func (o *outbox) explain(err error) error {

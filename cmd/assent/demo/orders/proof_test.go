@@ -292,6 +292,7 @@ func TestStormClaimsFail(t *testing.T) {
 	}
 	s.Deals = append(s.Deals, &demo.Deal[order]{Answer: demo.AnswerRefused})
 	s.Toll.MetInDoubt--
+	s.Toll.Broken = []string{"a transaction was found prepared"}
 	for _, c := range proveStorm(s) {
 		require.Len(t, c.Wrong, 1)
 	}
