@@ -123,22 +123,39 @@ func New(config Config) (*Server, error) {
 	return s, nil
 }
 
-// API returns what clients and participants call: the TransactionService as gRPC,
-// gRPC-Web and JSON, grpc.health.v1 and reflection, /livez and /readyz. It is for a
-// server that speaks HTTP/1.1 and HTTP/2.
-func (s *Server) API() http.Handler {
+// API returns what clients and participants call: TransactionService and
+// AttachmentService as gRPC, gRPC-Web and JSON, grpc.health.v1 and reflection, /livez
+// and /readyz. It is for a server that speaks HTTP/1.1 and HTTP/2.
+func (s *Server) API() http.Handler { return s.handler(s.rpcs()) }
+
+// Admin returns what operators call, and all of API. It is best served on loopback.
+func (s *Server) Admin() http.Handler { return s.handler(s.adminRPCs()) }
+
+func (s *Server) rpcs() *connect.Server {
 	rpc := connect.NewServer(s.intercept)
+	s.register(rpc)
+	grpcreflect.Register(rpc)
+	return rpc
+}
+
+func (s *Server) adminRPCs() *connect.Server {
+	rpc := connect.NewServer(s.intercept)
+	s.register(rpc)
+	assentv1connect.RegisterAdminServiceHandler(rpc, admin{s: s})
+	grpcreflect.Register(rpc)
+	return rpc
+}
+
+func (s *Server) register(rpc *connect.Server) {
 	assentv1connect.RegisterTransactionServiceHandler(rpc, transactions{s: s})
 	assentv1connect.RegisterAttachmentServiceHandler(rpc, attachments{s: s})
 	healthv1connect.RegisterHealthHandler(rpc, health{s: s})
-	grpcreflect.Register(rpc)
-	mux := http.NewServeMux()
-	s.mountHealth(mux)
-	return s.handler(mux, rpc)
 }
 
-// handler adds the methods to what else is served, and puts the guards in front.
-func (s *Server) handler(mux *http.ServeMux, rpc *connect.Server) http.Handler {
+// handler serves methods and what else there is, with the guards in front.
+func (s *Server) handler(rpc *connect.Server) http.Handler {
+	mux := http.NewServeMux()
+	s.mountHealth(mux)
 	connecthttp.Mount(mux, rpc, wire()...)
 	streams := map[string]bool{}
 	for spec := range rpc.Specs() {

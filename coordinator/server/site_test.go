@@ -170,3 +170,5 @@ func (b *bank) refuses(reason string) {
 func both() []*assentv1.Enlistment {
 	return []*assentv1.Enlistment{{Participant: "bank_a", Text: "-30"}, {Participant: "bank_b", Text: "+30"}}
 }
+
+var allOfThem = coordinator.Filter{Done: true}
