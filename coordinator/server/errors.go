@@ -61,7 +61,7 @@ func failed(id string, err error) *failure {
 		f.isKnown(err)
 	case errors.As(err, &heuristic):
 		f.is(connect.CodeDataLoss, assentv1.ErrorReason_ERROR_REASON_HEURISTIC, heuristic.Error())
-		f.info.Decision = decision(heuristic.Decision)
+		f.info.Decision, f.info.Outcome, f.info.Branches = decision(heuristic.Decision), outcome(heuristic.Outcome), heuristic.Branches
 	case errors.As(err, &rolledBack):
 		f.rolledBack(rolledBack)
 	case f.isKnown(err):

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -47,12 +48,13 @@ func (s *Server) Serve(ctx context.Context, listeners ...Listener) error {
 		}
 	}
 	var open atomic.Int64
+	var serving sync.WaitGroup
 	failed := make(chan error, len(listeners))
 	servers := make([]*http.Server, 0, len(listeners))
 	for _, l := range listeners {
 		server := s.httpServer(l, &open)
 		servers = append(servers, server)
-		s.serving.Go(func() {
+		serving.Go(func() {
 			err := serveOne(server, l)
 			if !errors.Is(err, http.ErrServerClosed) {
 				failed <- fmt.Errorf("serve %s: %w", l.Net.Addr(), err)
@@ -72,7 +74,11 @@ func (s *Server) Serve(ctx context.Context, listeners ...Listener) error {
 			_ = server.Close()
 		}
 	}
-	s.serving.Wait()
+	serving.Wait()
+	select { // nobody waits for these any more, but they are ours
+	case <-s.calls.none():
+	case <-stop.Done():
+	}
 	return err
 }
 

@@ -104,10 +104,9 @@ type Server struct {
 	end      context.CancelFunc
 	draining atomic.Bool
 	stopNew  sync.Once
-	drained  chan struct{}  // closed when draining begins
-	calls    calls          // methods that return when they have an answer
-	streams  calls          // methods that last
-	serving  sync.WaitGroup // listeners
+	drained  chan struct{} // closed when draining begins
+	calls    calls         // methods that return when they have an answer
+	streams  calls         // methods that last
 }
 
 // New returns a server for an open coordinator. It listens nowhere yet; see Serve, or
