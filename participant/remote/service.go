@@ -1,0 +1,120 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+
+	assentv1 "github.com/assent-tm/assent/coordinator/api/assent/v1"
+	"github.com/assent-tm/assent/participant"
+)
+
+// service answers calls with a participant of this process. It is what a
+// assentv1connect.ParticipantServiceHandler is, but for the errors: these are the
+// participant's, or an invalidError, or errUnsupported.
+type service struct {
+	participant *participant.Registered
+	epochs      epochs
+	logger      *slog.Logger
+}
+
+// invalidError is what is wrong with a call.
+type invalidError struct{ error }
+
+// errUnsupported says that the participant lacks an optional interface.
+var errUnsupported = errors.New("the participant does not support this call")
+
+func (s *service) Prepare(ctx context.Context, r *assentv1.PrepareRequest) (*assentv1.PrepareResponse, error) {
+	b, err := s.branch(r.GetBranch())
+	if err != nil {
+		return nil, err
+	}
+	var vote participant.Vote
+	err = s.call(b.XID(), func() (err error) {
+		vote, err = s.participant.Prepare(ctx, b)
+		return err
+	})
+	return newPrepareResponse(vote, err)
+}
+
+func (s *service) Commit(ctx context.Context, r *assentv1.ParticipantServiceCommitRequest) (*assentv1.ParticipantServiceCommitResponse, error) {
+	b, err := s.branch(r.GetBranch())
+	if err != nil {
+		return nil, err
+	}
+	return newCommitResponse(s.call(b.XID(), func() error { return s.participant.Commit(ctx, b) }))
+}
+
+func (s *service) Rollback(ctx context.Context, r *assentv1.ParticipantServiceRollbackRequest) (*assentv1.ParticipantServiceRollbackResponse, error) {
+	b, err := s.branch(r.GetBranch())
+	if err != nil {
+		return nil, err
+	}
+	return newRollbackResponse(s.call(b.XID(), func() error { return s.participant.Rollback(ctx, b) }))
+}
+
+func (s *service) ListPrepared(ctx context.Context, r *assentv1.ListPreparedRequest) (*assentv1.ListPreparedResponse, error) {
+	if s.participant.Lister == nil {
+		return nil, errUnsupported
+	}
+	if err := participant.ValidDomain(r.GetDomain()); err != nil {
+		return nil, invalidError{err}
+	}
+	var listing participant.Listing
+	err := s.call("", func() (err error) {
+		listing, err = s.participant.Lister.List(ctx, r.GetDomain())
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return newListPreparedResponse(listing), nil
+}
+
+func (s *service) Forget(ctx context.Context, r *assentv1.ForgetRequest) (*assentv1.ForgetResponse, error) {
+	if s.participant.Forgetter == nil {
+		return nil, errUnsupported
+	}
+	branches := make([]participant.Branch, 0, len(r.GetBranches()))
+	for _, ref := range r.GetBranches() {
+		b, err := readBranchRef(ref)
+		if err != nil {
+			return nil, invalidError{err}
+		}
+		b.Participant = s.participant.Name()
+		branches = append(branches, b)
+	}
+	if err := s.call("", func() error { return s.participant.Forgetter.Forget(ctx, branches) }); err != nil {
+		return nil, err
+	}
+	return &assentv1.ForgetResponse{}, nil
+}
+
+// branch returns the branch that a call is about, if this participant may be told of it.
+func (s *service) branch(ref *assentv1.BranchRef) (participant.Branch, error) {
+	b, err := readBranchRef(ref)
+	if err != nil {
+		return participant.Branch{}, invalidError{err}
+	}
+	if b.Participant != s.participant.Name() {
+		return participant.Branch{}, fmt.Errorf("%w: this is the service of participant %q and the call is for %q: register it under that name, or correct the URL",
+			participant.ErrConfig, s.participant.Name(), clipped(b.Participant))
+	}
+	return b, s.epochs.admit(b) // R9
+}
+
+// call makes a call of the participant. A panic is an error, as the coordinator takes it.
+func (s *service) call(xid participant.XID, call func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.logger.Error("participant panicked", "participant", s.participant.Name(), "xid", string(xid), "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("participant panicked: %v", p)
+		}
+	}()
+	if err = call(); err != nil {
+		_ = err.Error() // a nil pointer that became an error panics here
+	}
+	return err
+}
