@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"slices"
 
 	"github.com/assent-tm/assent/coordinator"
 	"github.com/assent-tm/assent/wal/record"
@@ -41,4 +42,9 @@ func (i *Identity) sees(info *coordinator.Info) bool { return i.Role > RoleClien
 func (i *Identity) owns(info *coordinator.Info) bool {
 	nobodys := info.Owner == "" && info.Begun.IsZero() && info.Cause == record.CausePresumed && len(info.Branches) == 0
 	return i.Role >= RoleClient && (info.Owner == i.Name || nobodys)
+}
+
+// is reports whether the caller is the same one, and may do the same.
+func (i *Identity) is(o *Identity) bool {
+	return i.Name == o.Name && i.Role == o.Role && slices.Equal(i.Participants, o.Participants)
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -87,7 +86,7 @@ func (a *admittedStream) look() error {
 	switch {
 	case f != nil:
 		return f.status()
-	case who.Name != a.who.Name || who.Role != a.who.Role || !slices.Equal(who.Participants, a.who.Participants):
+	case !who.is(a.who):
 		return unauthenticated().status()
 	default:
 		return nil

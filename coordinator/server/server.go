@@ -35,6 +35,9 @@ const (
 type Config struct {
 	// DTM does the work. The caller closes it, after Server.Drain.
 	DTM *coordinator.DTM
+	// Feed is what Watch and the events tell of: its Trace has to be in the DTM's
+	// Config. nil: they are not served.
+	Feed *coordinator.Feed
 	// Hub has the participants that instances attach to; nil for none. The caller
 	// closes it once the DTM is closed, and before Serve ends.
 	Hub *remote.Hub
@@ -100,6 +103,8 @@ type Server struct {
 	dtm    *coordinator.DTM
 	logger *zap.Logger
 
+	heartbeat time.Duration
+
 	life     context.Context // of streams
 	end      context.CancelFunc
 	draining atomic.Bool
@@ -115,7 +120,7 @@ func New(config Config) (*Server, error) {
 	if err := config.validate(); err != nil {
 		return nil, fmt.Errorf("make server: %w", err)
 	}
-	s := &Server{config: config, dtm: config.DTM, logger: config.Logger, drained: make(chan struct{})}
+	s := &Server{config: config, dtm: config.DTM, logger: config.Logger, heartbeat: heartbeat, drained: make(chan struct{})}
 	s.life, s.end = context.WithCancel(context.Background())
 	s.calls.max, s.calls.bound = config.MaxCalls, "Config.MaxCalls"
 	s.streams.max, s.streams.bound = config.MaxStreams, "Config.MaxStreams"
@@ -155,6 +160,7 @@ func (s *Server) register(rpc *connect.Server) {
 func (s *Server) handler(rpc *connect.Server) http.Handler {
 	mux := http.NewServeMux()
 	s.mountHealth(mux)
+	mux.HandleFunc(eventsPattern, s.events)
 	connecthttp.Mount(mux, rpc, wire()...)
 	streams := map[string]bool{}
 	for spec := range rpc.Specs() {

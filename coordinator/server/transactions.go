@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strconv"
 
+	"go.uber.org/zap"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/assent-tm/assent/coordinator"
@@ -208,7 +209,22 @@ func (t transactions) Get(ctx context.Context, r *assentv1.GetRequest) (*assentv
 	if f != nil {
 		return nil, f.status()
 	}
-	return &assentv1.GetResponse{Transaction: transaction(&info, caller(ctx).Role > RoleClient)}, nil
+	answer := transaction(&info, caller(ctx).Role > RoleClient)
+	if r.GetStatements() {
+		if caller(ctx).Role < RoleViewer {
+			return nil, forbidden("statements: they are for operators").status()
+		}
+		// Of participants that can't be asked there are none.
+		shown, err := t.s.dtm.Explain(ctx, id)
+		if err != nil {
+			t.s.logger.Warn("participants could not be asked what finishes a transaction by hand", zap.Stringer("tx", id), zap.Error(err))
+		}
+		for _, b := range answer.GetBranches() {
+			e := shown[int(b.GetNumber())]
+			b.CommitStatement, b.RollbackStatement = e.Commit, e.Rollback
+		}
+	}
+	return &assentv1.GetResponse{Transaction: answer}, nil
 }
 
 // maxList bounds the transactions of one answer (R12).
