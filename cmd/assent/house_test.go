@@ -48,12 +48,13 @@ var mayImport = map[string][]string{
 	"wal/waltest": {"participant", "wal/record", "wal"},
 
 	// wal and protocol never see each other.
-	"coordinator/protocol": {"participant", "wal/record"},
-	"recovery":             {"participant", "wal/record", "wal", "coordinator/protocol"},
-	"coordinator":          {"participant", "wal/record", "wal", "coordinator/protocol", "recovery"},
-	"coordinator/api":      {"coordinator/api"},
-	"coordinator/client":   {"participant", "participant/remote", "wal/record", "coordinator", "coordinator/api", "coordinator/protocol"},
-	"coordinator/server":   {"participant", "participant/remote", "wal/record", "wal", "recovery", "coordinator", "coordinator/api", "coordinator/protocol"},
+	"coordinator/protocol":        {"participant", "wal/record"},
+	"recovery":                    {"participant", "wal/record", "wal", "coordinator/protocol"},
+	"coordinator":                 {"participant", "wal/record", "wal", "coordinator/protocol", "recovery"},
+	"coordinator/api":             {"coordinator/api"},
+	"coordinator/coordinatortest": {"participant", "participant/participanttest", "wal/bolt", "coordinator"},
+	"coordinator/client":          {"participant", "participant/remote", "wal/record", "coordinator", "coordinator/api", "coordinator/protocol"},
+	"coordinator/server":          {"participant", "participant/remote", "wal/record", "wal", "recovery", "coordinator", "coordinator/api", "coordinator/protocol"},
 }
 
 var mayImportEverything = []string{"cmd/", "recovery/crashtest"}

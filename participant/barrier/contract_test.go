@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/assent-tm/assent/coordinator/coordinatortest"
 	"github.com/assent-tm/assent/participant"
 	"github.com/assent-tm/assent/participant/barrier"
 	"github.com/assent-tm/assent/participant/participanttest"
@@ -85,5 +86,6 @@ func TestContract(t *testing.T) {
 			s.Restart = on.server(t).Restart
 		}
 		participanttest.Test(t, s)
+		coordinatortest.Test(t, s)
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/assent-tm/assent/coordinator/coordinatortest"
 	"github.com/assent-tm/assent/participant"
 	"github.com/assent-tm/assent/participant/mysql"
 	"github.com/assent-tm/assent/participant/participanttest"
@@ -14,7 +15,9 @@ import (
 // that have their own.
 func TestContract(t *testing.T) {
 	t.Parallel()
-	participanttest.Test(t, newDatabase(t).subject())
+	s := newDatabase(t).subject()
+	participanttest.Test(t, s)
+	coordinatortest.Test(t, s)
 }
 
 func (d *database) subject() participanttest.Subject {

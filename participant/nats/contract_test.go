@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"testing"
 
 	natsgo "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
+	"github.com/assent-tm/assent/coordinator/coordinatortest"
 	"github.com/assent-tm/assent/participant"
 	"github.com/assent-tm/assent/participant/nats"
 	"github.com/assent-tm/assent/participant/participanttest"
@@ -35,7 +37,7 @@ func subject(url string) (participanttest.Subject, error) {
 			if err != nil {
 				return nil, err
 			}
-			p, err := nats.New(nats.Config{Name: "outbox", JetStream: js, Stream: stream})
+			p, err := nats.New(nats.Config{Name: "outbox", JetStream: js, Stream: stream, Logger: slog.New(slog.DiscardHandler)})
 			if err != nil {
 				js.Conn().Close()
 				return nil, err
@@ -53,7 +55,9 @@ func subject(url string) (participanttest.Subject, error) {
 	}, nil
 }
 
-func TestContract(t *testing.T) {
+// wholeSubject has what the tests of this process need, too.
+func wholeSubject(t *testing.T) participanttest.Subject {
+	t.Helper()
 	s := newService(t)
 	running := server(t)
 	kit, err := subject(running.URL())
@@ -89,5 +93,9 @@ func TestContract(t *testing.T) {
 		s.change(func(*jetstream.StreamConfig) {})
 		return err
 	}
-	participanttest.Test(t, kit)
+	return kit
 }
+
+func TestContract(t *testing.T) { participanttest.Test(t, wholeSubject(t)) }
+
+func TestTransactions(t *testing.T) { coordinatortest.Test(t, wholeSubject(t)) }

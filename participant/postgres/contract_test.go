@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"github.com/assent-tm/assent/coordinator/coordinatortest"
 	"github.com/assent-tm/assent/participant"
 	"github.com/assent-tm/assent/participant/participanttest"
 	"github.com/assent-tm/assent/participant/postgres"
@@ -127,6 +128,9 @@ func TestContract(t *testing.T) {
 				return theServer(t).Restart(ctx)
 			}
 			participanttest.Test(t, s)
+			if name == "pgx" {
+				coordinatortest.Test(t, s)
+			}
 		})
 	}
 }

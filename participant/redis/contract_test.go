@@ -9,6 +9,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"github.com/assent-tm/assent/coordinator/coordinatortest"
 	"github.com/assent-tm/assent/participant"
 	"github.com/assent-tm/assent/participant/participanttest"
 	"github.com/assent-tm/assent/participant/redis"
@@ -54,7 +55,9 @@ func subject(addr string) (participanttest.Subject, error) {
 	}, nil
 }
 
-func TestContract(t *testing.T) {
+// wholeSubject has what the tests of this process need, too.
+func wholeSubject(t *testing.T) participanttest.Subject {
+	t.Helper()
 	client := connect(t)
 	require.NoError(t, client.FlushDB(t.Context()).Err())
 	s, err := subject(server(t).Addr())
@@ -77,5 +80,9 @@ func TestContract(t *testing.T) {
 			return false, fmt.Errorf("operations were applied in part or twice: %s", effects)
 		}
 	}
-	participanttest.Test(t, s)
+	return s
 }
+
+func TestContract(t *testing.T) { participanttest.Test(t, wholeSubject(t)) }
+
+func TestTransactions(t *testing.T) { coordinatortest.Test(t, wholeSubject(t)) }
