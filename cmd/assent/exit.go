@@ -62,6 +62,11 @@ type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
+// notFoundError says that what was named does not exist.
+type notFoundError struct{ error }
+
+func (e notFoundError) Unwrap() error { return e.error }
+
 // statusError ends the program with this exit code. What there is to be said was
 // printed.
 type statusError int
@@ -71,6 +76,7 @@ func (e statusError) Error() string { return fmt.Sprintf("exit code %d", int(e))
 // exitCode is what an error of a command that was started means.
 func exitCode(ctx context.Context, err error) int {
 	var usage usageError
+	var missing notFoundError
 	var bad remotetx.BadOption
 	var remote *remotetx.Error
 	switch {
@@ -78,6 +84,8 @@ func exitCode(ctx context.Context, err error) int {
 		return exitInterrupted
 	case errors.As(err, &usage), errors.As(err, &bad):
 		return exitUsage
+	case errors.As(err, &missing):
+		return exitNotFound
 	case errors.As(err, &remote):
 		return cmp.Or(exitOfKind[remote.Kind], exitFailed)
 	case errors.Is(err, wal.ErrDamaged), errors.Is(err, wal.ErrNewer), errors.Is(err, wal.ErrForeign):

@@ -61,6 +61,7 @@ together or roll back together, whatever crashes.
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	command.AddCommand(benchCommand(), checkCommand(), configCommand(), demoCommand(), logCommand(), orphansCommand(), statusCommand(), txCommand(), versionCommand())
+	command.AddCommand(benchCommand(), checkCommand(), configCommand(), demoCommand(), devCommand(), logCommand(), orphansCommand(),
+		serveCommand(), statusCommand(), tokenCommand(), txCommand(), versionCommand())
 	return command
 }

@@ -12,13 +12,16 @@ import (
 
 var update = flag.Bool("update", false, "write what commands print into the scripts that compare it")
 
-// Sessions at a terminal, as the scripts in testdata/script have them.
+// Sessions at a terminal, as the scripts in testdata/script have them. Beside
+// testscript's own they have the commands of scriptSite.
 func TestSessions(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		UpdateScripts:       *update,
+		Setup:               setUpSite,
+		Cmds:                siteCommands,
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/assent-tm/assent/coordinator/server"
 	"github.com/assent-tm/assent/participant"
 )
 
@@ -25,6 +26,11 @@ func (l *loader) check() {
 	l.checkListener("api", l.API.Listen, l.API.TLS)
 	l.checkListener("admin", l.Admin.Listen, l.Admin.TLS)
 	l.checkExposure()
+	if l.Auth.TokensFile != "" {
+		if _, err := server.ReadCredentials(l.Auth.TokensFile); err != nil {
+			l.wrong("auth.tokens_file", err.Error(), "'assent token create' makes it")
+		}
+	}
 	l.checkLimits()
 	l.checkTimeouts()
 	l.oneOf("logging.level", l.Logging.Level, "debug", "info", "warn", "error")
@@ -67,6 +73,9 @@ func (l *loader) checkListener(key, listen string, tls TLS) {
 	if tls.CertFile == "" || tls.KeyFile == "" {
 		l.wrong(key+".tls", "cert_file and key_file belong together", "give both, or no tls")
 		return
+	}
+	if _, err := server.OpenTLS(tls.Files(), nil); err != nil {
+		l.wrong(key+".tls", err.Error(), "")
 	}
 }
 

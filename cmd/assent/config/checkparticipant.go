@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/assent-tm/assent/participant"
+	"github.com/assent-tm/assent/participant/remote"
 )
 
 func (l *loader) checkParticipant(name string) {
@@ -74,6 +75,8 @@ func (l *loader) checkStream(key string, p Participant) {
 	}
 }
 
+const makeSecret = "echo whsec_$(openssl rand -base64 32) makes one"
+
 // maxSecretFile is more than some secrets take.
 const maxSecretFile = 64 << 10
 
@@ -93,7 +96,7 @@ func (l *loader) readSecrets(key, name string, p *Participant) {
 		}
 		text = string(content)
 		if strings.TrimSpace(text) == "" || len(text) > maxSecretFile {
-			l.wrong(key, p.SecretFile+" holds no secret", "echo whsec_$(openssl rand -base64 32) makes one")
+			l.wrong(key, p.SecretFile+" holds no secret", makeSecret)
 			return
 		}
 	}
@@ -101,7 +104,10 @@ func (l *loader) readSecrets(key, name string, p *Participant) {
 		if line = strings.TrimSpace(line); line == "" {
 			continue
 		}
-		_ = where
+		if _, err := remote.ParseSecret(line); err != nil {
+			l.wrong(key, fmt.Sprintf("%s: %v", where, err), makeSecret)
+			return
+		}
 		p.Secrets = append(p.Secrets, line)
 	}
 }

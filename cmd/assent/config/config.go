@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/assent-tm/assent/coordinator"
+	"github.com/assent-tm/assent/coordinator/server"
 )
 
 // Config says what a server is. A field's key is the path of its tags, such as
@@ -52,6 +53,11 @@ type TLS struct {
 // Given reports whether there is TLS.
 func (t TLS) Given() bool { return t != TLS{} }
 
+// Files are those of the server's listener.
+func (t TLS) Files() server.TLSFiles {
+	return server.TLSFiles{Certificate: t.CertFile, Key: t.KeyFile, ClientCAs: t.ClientCAFile, RequireClient: t.RequireClient}
+}
+
 // Auth says who may call.
 type Auth struct {
 	TokensFile string `key:"tokens_file" help:"who may call, as 'assent token' writes it; nobody is asked without it"`
@@ -59,16 +65,15 @@ type Auth struct {
 
 // Limits bound what a server holds.
 type Limits struct {
-	Open           int `key:"open" help:"undecided transactions"`
-	Participants   int `key:"participants" help:"registered participants"`
-	Undelivered    int `key:"undelivered" help:"decided branches of one participant that it has not acknowledged"`
-	InFlight       int `key:"in_flight" help:"calls of one participant at a time"`
-	RetainedMB     int `key:"retained_mb" help:"megabytes of the log for outcomes of transactions that have ended"`
-	Connections    int `key:"connections" help:"connections of callers"`
-	Calls          int `key:"calls" help:"calls of callers at a time"`
-	Streams        int `key:"streams" help:"streams at a time, those of participants included"`
-	EventReaders   int `key:"event_readers" help:"who watches events at a time"`
-	EventsBuffered int `key:"events_buffered" help:"events that are remembered for those who watch"`
+	Open         int `key:"open" help:"undecided transactions"`
+	Participants int `key:"participants" help:"registered participants"`
+	Undelivered  int `key:"undelivered" help:"decided branches of one participant that it has not acknowledged"`
+	InFlight     int `key:"in_flight" help:"calls of one participant at a time"`
+	RetainedMB   int `key:"retained_mb" help:"megabytes of the log for outcomes of transactions that have ended"`
+	Connections  int `key:"connections" help:"connections of callers"`
+	Calls        int `key:"calls" help:"calls of callers at a time"`
+	Streams      int `key:"streams" help:"streams at a time, those of participants included"`
+	Events       int `key:"events" help:"events that are remembered for those who watch"`
 }
 
 // Timeouts bound how long things take.
@@ -131,12 +136,12 @@ func Default() Config {
 		Limits: Limits{
 			Open: coordinator.DefaultMaxOpen, Participants: coordinator.DefaultMaxParticipants, Undelivered: coordinator.DefaultMaxUndelivered,
 			InFlight: coordinator.DefaultMaxInFlight, RetainedMB: coordinator.DefaultRetainBytes >> 20,
-			Connections: 20_000, Calls: 20_000, Streams: 20_000, EventReaders: 256, EventsBuffered: 10_000,
+			Connections: server.DefaultMaxConnections, Calls: server.DefaultMaxCalls, Streams: server.DefaultMaxStreams, Events: coordinator.DefaultFeedSize,
 		},
 		Timeouts: Timeouts{
-			Transaction: coordinator.DefaultTimeout, MaxTransaction: time.Hour, Call: coordinator.DefaultCallTimeout, CommitWait: coordinator.DefaultCommitWait,
+			Transaction: coordinator.DefaultTimeout, MaxTransaction: server.DefaultMaxTimeout, Call: coordinator.DefaultCallTimeout, CommitWait: coordinator.DefaultCommitWait,
 			RetryMin: coordinator.DefaultRetryMin, RetryMax: coordinator.DefaultRetryMax, Sweep: coordinator.DefaultSweepInterval,
-			Retention: coordinator.DefaultRetention, Peer: 10 * time.Second, Drain: 30 * time.Second,
+			Retention: coordinator.DefaultRetention, Peer: server.DefaultPeerTimeout, Drain: 30 * time.Second,
 		},
 	}
 }

@@ -17,7 +17,10 @@ type Setting struct {
 }
 
 // Flag is the name of its flag.
-func (s Setting) Flag() string { return strings.NewReplacer(".", "-", "_", "-").Replace(s.Key) }
+func (s Setting) Flag() string { return Flag(s.Key) }
+
+// Flag is the name of a key's flag.
+func Flag(key string) string { return strings.NewReplacer(".", "-", "_", "-").Replace(key) }
 
 // Text is the value as it is written.
 func (s Setting) Text() string { return textOf(s.value) }

@@ -9,28 +9,30 @@ import (
 	"unicode"
 )
 
-// Rows prints a table with a header.
+// Rows prints a table with a header. An empty cell is a dash, so that columns can be
+// counted; the last one is left empty.
 func Rows(w io.Writer, header []string, rows [][]string) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	var table strings.Builder
+	t := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	for _, row := range append([][]string{header}, rows...) {
-		if _, err := fmt.Fprintln(t, Line(row...)); err != nil {
+		cells := make([]string, len(row))
+		for i, cell := range row {
+			cells[i] = Clean(cell)
+			if cell == "" && i < len(row)-1 {
+				cells[i] = "-"
+			}
+		}
+		fmt.Fprintln(t, strings.Join(cells, "\t"))
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for line := range strings.Lines(table.String()) {
+		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " \n")); err != nil {
 			return err
 		}
 	}
-	return t.Flush()
-}
-
-// Line returns the cells of a table's row. An empty one is a dash, so that columns
-// stay countable; the last one is left empty.
-func Line(cells ...string) string {
-	clean := make([]string, len(cells))
-	for i, cell := range cells {
-		clean[i] = Clean(cell)
-		if clean[i] == "" && i < len(cells)-1 {
-			clean[i] = "-"
-		}
-	}
-	return strings.TrimRight(strings.Join(clean, "\t"), "\t")
+	return nil
 }
 
 // Pairs prints names and values, one pair a line. Those without a value are left out.

@@ -32,6 +32,7 @@ const (
 	Spin     Capability = "spin"     // the model checker spin
 	Python   Capability = "python"   // python3
 	Node     Capability = "node"     // Node.js
+	Curl     Capability = "curl"     // curl
 )
 
 // requireEnv is the environment variable that turns the skips of Need into

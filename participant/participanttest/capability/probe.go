@@ -25,6 +25,7 @@ var probes = map[Capability]func() error{
 	Spin:     func() error { return program("", "spin") },
 	Python:   func() error { return program("", "python3") },
 	Node:     func() error { return program("", "node") },
+	Curl:     func() error { return program("", "curl") },
 }
 
 func missing(c Capability) error {

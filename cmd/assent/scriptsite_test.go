@@ -1,0 +1,270 @@
+package main
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/assent-tm/assent/cmd/assent/devbank"
+	"github.com/assent-tm/assent/participant/remote"
+)
+
+// scriptSite is a server and two accounts that a script works with:
+//
+//	serve [ARGUMENT...]     starts `assent serve`, or dev if that is the argument, and waits until it listens
+//	end [CODE]              ends it by SIGTERM and checks its exit code; $LOG has what it printed
+//	signal NAME             sends it a signal
+//	logged PATTERN          waits until it has printed that
+//	fail BANK, mend BANK    answers commit and rollback with 503, or as it should
+//	balance BANK AMOUNT     fails unless that is in the account
+//	certificate CERT KEY    makes a certificate for 127.0.0.1 that is its own authority
+//	save NAME [PATTERN]     keeps the last output in a variable, or what the pattern's group finds in it
+type scriptSite struct {
+	banks   map[string]*scriptBank
+	program *exec.Cmd
+	printed *printed
+}
+
+type scriptBank struct {
+	server  *httptest.Server
+	failing atomic.Bool
+}
+
+const scriptSecret = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+
+type siteKey struct{}
+
+// setUpSite starts the accounts, and writes the configuration of a server with them.
+func setUpSite(env *testscript.Env) error {
+	site := &scriptSite{banks: map[string]*scriptBank{}}
+	env.Values[siteKey{}] = site
+	env.Defer(site.close)
+	secretFile := filepath.Join(env.WorkDir, "bank.secret")
+	if err := os.WriteFile(secretFile, []byte(scriptSecret), 0o600); err != nil {
+		return err
+	}
+	secret, err := remote.ParseSecret(scriptSecret)
+	if err != nil {
+		return err
+	}
+	var file strings.Builder
+	file.WriteString("domain: orders\nlog: {path: orders.db}\napi: {listen: '127.0.0.1:0'}\nadmin: {listen: '127.0.0.1:0'}\n" +
+		"timeouts: {commit_wait: 20s, retry_min: 1m, retry_max: 1m}\nparticipants:\n")
+	for _, name := range []string{"bank_a", "bank_b"} {
+		handler, err := devbank.New(name, 100).Handler(secret)
+		if err != nil {
+			return err
+		}
+		bank := &scriptBank{}
+		bank.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if bank.failing.Load() && (strings.HasSuffix(r.URL.Path, "/commit") || strings.HasSuffix(r.URL.Path, "/rollback")) {
+				http.Error(w, "the disk is being moved", http.StatusServiceUnavailable)
+				return
+			}
+			handler.ServeHTTP(w, r)
+		}))
+		site.banks[name] = bank
+		fmt.Fprintf(&file, "  %s: {kind: http, url: '%s%s', secret_file: %s, lists: true, forgets: true}\n", name, bank.server.URL, devbank.Path, secretFile)
+	}
+	env.Setenv("LOG", filepath.Join(env.WorkDir, "server.log"))
+	return os.WriteFile(filepath.Join(env.WorkDir, "site.yaml"), []byte(file.String()), 0o600)
+}
+
+var siteCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
+	"serve": func(ts *testscript.TestScript, _ bool, args []string) {
+		if len(args) == 0 || args[0] != "dev" {
+			args = append([]string{"serve", "--config", "site.yaml"}, args...)
+		}
+		siteOf(ts).start(ts, args)
+	},
+	"end": func(ts *testscript.TestScript, _ bool, args []string) {
+		code := 0
+		if len(args) == 1 {
+			_, err := fmt.Sscan(args[0], &code)
+			ts.Check(err)
+		}
+		siteOf(ts).end(ts, code)
+	},
+	"signal": func(ts *testscript.TestScript, _ bool, args []string) {
+		signals := map[string]os.Signal{"HUP": syscall.SIGHUP, "TERM": syscall.SIGTERM}
+		ts.Check(siteOf(ts).program.Process.Signal(signals[args[0]]))
+	},
+	"logged": func(ts *testscript.TestScript, _ bool, args []string) {
+		if siteOf(ts).printed.await(regexp.MustCompile(args[0])) == nil {
+			ts.Fatalf("%q was not printed: %s", args[0], siteOf(ts).printed)
+		}
+	},
+	"fail": func(ts *testscript.TestScript, _ bool, args []string) { siteOf(ts).banks[args[0]].failing.Store(true) },
+	"mend": func(ts *testscript.TestScript, _ bool, args []string) { siteOf(ts).banks[args[0]].failing.Store(false) },
+	"balance": func(ts *testscript.TestScript, _ bool, args []string) {
+		response, err := http.Get(siteOf(ts).banks[args[0]].server.URL)
+		ts.Check(err)
+		text, err := io.ReadAll(response.Body)
+		ts.Check(errors.Join(err, response.Body.Close()))
+		if !strings.Contains(string(text), fmt.Sprintf(`"balance":%s,`, args[1])) {
+			ts.Fatalf("%s has %s, not %s", args[0], text, args[1])
+		}
+	},
+	"certificate": func(ts *testscript.TestScript, _ bool, args []string) {
+		certificate, key, err := selfSigned()
+		ts.Check(err)
+		ts.Check(os.WriteFile(ts.MkAbs(args[0]), certificate, 0o644))
+		ts.Check(os.WriteFile(ts.MkAbs(args[1]), key, 0o600))
+	},
+	"save": func(ts *testscript.TestScript, _ bool, args []string) {
+		text := ts.ReadFile("stdout")
+		if len(args) == 2 {
+			found := regexp.MustCompile("(?m)" + args[1]).FindStringSubmatch(text)
+			if found == nil {
+				ts.Fatalf("%q is not in %s", args[1], text)
+			}
+			text = found[1]
+		}
+		ts.Setenv(args[0], strings.TrimSpace(text))
+	},
+}
+
+func siteOf(ts *testscript.TestScript) *scriptSite { return ts.Value(siteKey{}).(*scriptSite) }
+
+// start waits for the lines that say where the server listens.
+func (s *scriptSite) start(ts *testscript.TestScript, args []string) {
+	self, err := os.Executable()
+	ts.Check(err)
+	s.program = exec.Command(self, args...)
+	s.program.Dir = ts.MkAbs(".")
+	s.program.Env = append(os.Environ(), asProgram+"=1", "TMPDIR="+ts.Getenv("WORK"), "ASSENT_AUTH_TOKENS_FILE="+ts.Getenv("ASSENT_AUTH_TOKENS_FILE"))
+	output, write, err := os.Pipe()
+	ts.Check(err)
+	s.program.Stdout, s.program.Stderr = write, write
+	ts.Check(s.program.Start())
+	ts.Check(write.Close())
+	s.printed = newPrinted(output)
+	for name, variable := range map[string]string{"api": "ASSENT_SERVER", "admin": "ASSENT_ADMIN"} {
+		found := s.printed.await(regexp.MustCompile("^" + name + " +(\\S+)"))
+		if found == nil {
+			ts.Fatalf("assent %s ended: %s", strings.Join(args, " "), s.printed)
+		}
+		ts.Setenv(variable, found[1])
+	}
+}
+
+// end waits for the server to end in order.
+func (s *scriptSite) end(ts *testscript.TestScript, code int) {
+	ts.Check(s.program.Process.Signal(syscall.SIGTERM))
+	err := s.wait()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		ts.Check(err)
+	}
+	if got := s.program.ProcessState.ExitCode(); got != code {
+		ts.Fatalf("the server ended with exit code %d: %s", got, s.printed)
+	}
+	ts.Check(os.WriteFile(ts.Getenv("LOG"), []byte(s.printed.String()), 0o600))
+	s.program = nil
+}
+
+func (s *scriptSite) wait() error {
+	s.printed.await(nil)
+	return s.program.Wait()
+}
+
+func (s *scriptSite) close() {
+	if s.program != nil && s.printed != nil {
+		_ = s.program.Process.Kill()
+		_ = s.wait()
+	}
+	for _, bank := range s.banks {
+		bank.server.Close()
+	}
+}
+
+// printed is what a program has printed so far.
+type printed struct {
+	mu    sync.Mutex
+	more  *sync.Cond
+	lines []string
+	ended bool
+}
+
+func newPrinted(from io.ReadCloser) *printed {
+	p := &printed{}
+	p.more = sync.NewCond(&p.mu)
+	go func() {
+		lines := bufio.NewScanner(from)
+		for lines.Scan() {
+			p.add(lines.Text(), false)
+		}
+		_ = from.Close()
+		p.add("", true)
+	}()
+	return p
+}
+
+func (p *printed) add(line string, ended bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lines, p.ended = append(p.lines, line), ended
+	p.more.Broadcast()
+}
+
+// await returns what the pattern finds in a line, as soon as that is printed; nil if the
+// program has ended without it.
+func (p *printed) await(pattern *regexp.Regexp) []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for seen := 0; ; p.more.Wait() {
+		for ; pattern != nil && seen < len(p.lines); seen++ {
+			if found := pattern.FindStringSubmatch(p.lines[seen]); found != nil {
+				return found
+			}
+		}
+		if p.ended {
+			return nil
+		}
+	}
+}
+
+func (p *printed) String() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return strings.Join(p.lines, "\n")
+}
+
+// selfSigned returns a certificate for 127.0.0.1 and its key in PEM.
+func selfSigned() (certificate, key []byte, err error) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+	}
+	signed, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		return nil, nil, err
+	}
+	encoded, err := x509.MarshalPKCS8PrivateKey(private)
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: signed}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded}), err
+}
