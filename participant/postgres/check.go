@@ -23,6 +23,7 @@ type settings struct {
 	ReadOnly          string
 	InRecovery        bool
 	Role              string
+	Blind             bool     // to the sessions of the role that has logged in
 	Missing           []string // privileges on the witness table; nil without a table
 }
 
@@ -31,6 +32,7 @@ const readSettings = `SELECT current_setting('server_version_num')::int, current
 	(SELECT reset_val FROM pg_settings WHERE name = 'synchronous_commit'),
 	(SELECT reset_val FROM pg_settings WHERE name = 'default_transaction_read_only'),
 	pg_is_in_recovery(), current_user::text,
+	NOT (pg_has_role(session_user, 'USAGE') OR pg_has_role('pg_read_all_stats', 'USAGE') AND pg_has_role('pg_signal_backend', 'USAGE')),
 	(SELECT array_agg(privilege) FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege
 		WHERE NOT has_table_privilege(to_regclass($1::text), privilege))`
 
@@ -86,6 +88,8 @@ func (s settings) wrong(table string) string {
 		return "synchronous_commit is off, a crash loses commits: set synchronous_commit = on" + inConf + ", or for the role or database"
 	case s.ReadOnly == "on":
 		return "default_transaction_read_only is on: set it off" + inConf + ", or for the role or database"
+	case s.Blind:
+		return blindRemedy(s.Role)
 	case len(s.Missing) > 0:
 		return fmt.Sprintf("the pool's role lacks privileges on the witness table: GRANT %s ON %s TO %s",
 			strings.Join(s.Missing, ", "), table, pgx.Identifier{s.Role}.Sanitize())

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
@@ -90,6 +91,44 @@ func TestCheckNamesWhoMayNot(t *testing.T) {
 	err = f.start(func(c *pgxpool.Config) { c.ConnConfig.Database = "nowhere" }).Check(t.Context())
 	require.ErrorIs(t, err, participant.ErrConfig)
 	require.ErrorContains(t, err, "correct the database")
+}
+
+// A pool whose connections SET ROLE has to be able to end its own sessions.
+func TestPoolThatSetsItsRole(t *testing.T) {
+	f := newFixture(t)
+	execute(t, f.url, `CREATE ROLE clerk; CREATE ROLE office LOGIN; GRANT clerk TO office;
+		GRANT ALL ON ALL TABLES IN SCHEMA public TO clerk`)
+	defer execute(t, f.url, "DROP OWNED BY clerk, office; DROP ROLE clerk, office")
+	office := f.start(func(c *pgxpool.Config) {
+		c.ConnConfig.User = "office"
+		c.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+			_, err := conn.Exec(ctx, "SET ROLE clerk")
+			return err
+		}
+	})
+	const remedy = `GRANT pg_read_all_stats, pg_signal_backend TO "clerk"`
+	err := office.Check(t.Context())
+	require.ErrorIs(t, err, participant.ErrConfig)
+	require.ErrorContains(t, err, remedy)
+	_, err = office.Join(t.Context(), newTransaction())
+	require.ErrorIs(t, err, participant.ErrConfig)
+	require.ErrorContains(t, err, remedy)
+
+	execute(t, f.url, "GRANT pg_read_all_stats, pg_signal_backend TO clerk")
+	require.NoError(t, office.Check(t.Context()))
+	clerk := *f
+	clerk.process = office
+	tx := clerk.prepared()
+	clerk.pool.Reset()
+	require.NoError(t, clerk.Commit(t.Context(), tx.Branch))
+	require.Equal(t, 1, f.effects(tx))
+	tx, session := clerk.begun()
+	backend := pid(t, session)
+	rows, err := session.Query(t.Context(), "SELECT generate_series(1, 100000)")
+	require.NoError(t, err)
+	require.NoError(t, clerk.Rollback(t.Context(), tx.Branch))
+	require.Zero(t, f.backends(backend))
+	rows.Close()
 }
 
 // A server of its own is led from one trouble into the next.

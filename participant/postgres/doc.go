@@ -52,7 +52,8 @@
 //     more if no statement's answer told that it wrote; if none did, COMMIT follows and
 //     the vote is read-only.
 //   - Commit: COMMIT PREPARED, one round trip, one fsync.
-//   - One-phase commit: row and COMMIT, one round trip, one fsync.
+//   - One-phase commit: row and COMMIT in one round trip, one fsync. One round trip more as
+//     for Prepare.
 //   - Rollback: two round trips and two fsyncs, to roll back and for the tombstone.
 //
 // A prepared branch keeps its connection until it is told its decision, or for a
@@ -73,7 +74,8 @@
 // rollback undoes an idle session and returns its connection to the pool; where a
 // statement runs, or rows are open, it cuts the connection and has the server end
 // the session, and returns when the locks are gone. A connection in any other state
-// than idle and outside of a transaction never goes back. What a session has set
+// than idle and outside of a transaction never goes back, nor does one that DEALLOCATE
+// ALL has cost the participant's own statement. What a session has set
 // beyond its transaction (SET, session locks, prepared statements) stays, as in any
 // pool.
 //
@@ -91,10 +93,13 @@
 //     postgres_fdw. NOTIFY alone writes nothing: such a branch is committed with its
 //     read-only vote.
 //   - A branch in doubt keeps its locks, and keeps VACUUM from cleaning up behind it.
-//   - Whoever finishes a branch has to be the role that prepared it, or a superuser: no
-//     SET ROLE in a branch unless the pool does the same for every connection.
+//   - Whoever finishes a branch has to be the role that prepared it, or a superuser: a
+//     branch that has said SET ROLE is refused, unless the pool does the same for every
+//     connection.
 //   - COMMIT, ROLLBACK and PREPARE TRANSACTION in a session are not to be run; the
-//     branch is refused then, though a COMMIT has happened.
+//     branch is refused then, also if another transaction was begun, though a COMMIT has
+//     happened. RESET ALL is taken for one of them: a setting of the transaction,
+//     assent.branch, is what tells.
 //   - Unlogged tables are emptied by a crash, prepared or not.
 //   - An asynchronous standby that is promoted may lack branches that were prepared, or
 //     committed.

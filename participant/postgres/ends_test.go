@@ -2,7 +2,6 @@ package postgres_test
 
 import (
 	"context"
-	"errors"
 	"testing"
 	"time"
 
@@ -80,15 +79,15 @@ func TestRollbackOfAnIdleSessionKeepsItsConnection(t *testing.T) {
 
 // Clocks only cause a rollback before the vote (R8).
 func TestTheDeadlineEndsASession(t *testing.T) {
-	f := newFixture(t)
-	tx := deadline(-time.Second)
-	session, err := f.Join(t.Context(), tx)
-	require.NoError(t, err)
-	f.waitUntil(func() bool {
-		_, err := session.Exec(t.Context(), "SELECT 1")
-		return errors.Is(err, postgres.ErrRolledBack)
-	})
+	f := newFixture(t, func(c *pgxpool.Config) { c.MaxConns = 1 })
+	tx, session := f.joinWithDeadline()
 	f.waitUntil(func() bool { return f.pool.Stat().AcquiredConns() == 0 })
+	_, err := session.Exec(t.Context(), "SELECT 1")
+	require.ErrorIs(t, err, postgres.ErrRolledBack)
+	// A new session would have the same connection, and so be taken for the one that was
+	// undone.
+	_, err = f.Join(t.Context(), tx)
+	require.ErrorIs(t, err, postgres.ErrRolledBack)
 	f.votes(tx, participant.VoteRefused)
 
 	prepared := deadline(time.Hour)
@@ -100,6 +99,63 @@ func TestTheDeadlineEndsASession(t *testing.T) {
 	prepared.Deadline = time.Unix(1, 0)
 	require.NoError(t, f.Commit(t.Context(), prepared.Branch))
 	require.Equal(t, 1, f.effects(prepared))
+}
+
+// joinWithDeadline joins a transaction whose time is over soon, but not before that.
+func (f *fixture) joinWithDeadline() (*transaction, *postgres.Session) {
+	f.t.Helper()
+	for in := 10 * time.Millisecond; ; in *= 2 {
+		tx := deadline(in)
+		session, err := f.Join(f.t.Context(), tx)
+		if err == nil {
+			return tx, session
+		}
+		require.ErrorIs(f.t, err, postgres.ErrRolledBack)
+	}
+}
+
+// A branch is not told to be rolled back while a session that has lost its connection
+// holds its locks: the server may not notice by itself.
+func TestRollbackEndsASessionThatLostItsConnection(t *testing.T) {
+	f := newFixture(t)
+	for name, before := range map[string]func(tx *transaction){
+		"at once": func(*transaction) {},
+		"refused": func(tx *transaction) { f.votes(tx, participant.VoteRefused) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			tx, session := f.begun()
+			backend := pid(t, session)
+			_, err := session.Exec(t.Context(), "UPDATE account SET cents = 0 WHERE name = 'ann'")
+			require.NoError(t, err)
+			resume := stop(t, backend)
+			short := func() context.Context {
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+				t.Cleanup(cancel)
+				return ctx
+			}
+			_, err = session.Exec(short(), "SELECT 1")
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			before(tx)
+			require.ErrorIs(t, f.Rollback(short(), tx.Branch), context.DeadlineExceeded)
+			resume()
+			require.NoError(t, f.Rollback(t.Context(), tx.Branch))
+			require.Zero(t, f.backends(backend))
+			f.writableAtOnce("ann")
+			f.poolIsClean()
+		})
+	}
+}
+
+func TestOnePhaseOfASessionThatLostItsConnection(t *testing.T) {
+	f := newFixture(t)
+	tx, session := f.begun()
+	backend := pid(t, session)
+	require.Equal(t, 1, f.number("SELECT pg_terminate_backend($1, 5000)::int", int64(backend)))
+	_, err := session.Exec(t.Context(), "SELECT 1")
+	require.Error(t, err)
+	require.ErrorIs(t, f.CommitOnePhase(t.Context(), tx.Branch), participant.ErrRefused)
+	require.ErrorIs(t, f.CommitOnePhase(t.Context(), tx.Branch), participant.ErrRefused)
+	f.poolIsClean()
 }
 
 // A statement whose context ends has no known end: its connection is gone, and with it

@@ -25,8 +25,10 @@ var (
 // SQLSTATEs that decide something; appendix A of PostgreSQL's manual has them all.
 const (
 	featureNotSupported = "0A000"
+	notNullViolation    = "23502"
 	readOnlyTransaction = "25006"
 	transactionFailed   = "25P02"
+	unknownStatement    = "26000"
 	invalidAuth         = "28000"
 	invalidPassword     = "28P01"
 	invalidDatabase     = "3D000"
@@ -83,6 +85,19 @@ func (p *Participant) explainState(err error) error {
 		return fmt.Errorf("%w: %w: %s", participant.ErrConfig, err, hint)
 	}
 	return err
+}
+
+// explainMissing says why the witness row would have been one without an id or a state.
+func (p *Participant) explainMissing(err error) error {
+	var server *pgconn.PgError
+	switch {
+	case !errors.As(err, &server):
+	case server.ColumnName == "id":
+		return errOwnEnd
+	case server.ColumnName == "state":
+		return fmt.Errorf("the transaction runs as another role than %q, as which the pool would have to finish it: a branch must not SET ROLE", p.finisher())
+	}
+	return fmt.Errorf("insert the witness row: %w", err)
 }
 
 // explainPrepare is explainState for PREPARE TRANSACTION.

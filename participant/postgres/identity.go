@@ -92,12 +92,28 @@ func (p *Participant) introduce(ctx context.Context, conn *pgx.Conn) (origin, er
 	if o, ok := kept[originKey].(origin); ok {
 		return o, nil
 	}
+	if err := p.meetFinisher(ctx); err != nil {
+		return origin{}, fmt.Errorf("connect for phase two: %w", err)
+	}
 	var o origin
-	err := conn.QueryRow(ctx, `SELECT `+server+`, current_database()::text, pid, (extract(epoch FROM backend_start) * 1000000)::bigint
-		FROM pg_stat_activity WHERE pid = pg_backend_pid()`).Scan(&o.system, &o.database, &o.name, &o.pid, &o.started)
+	var started *int64
+	var role string
+	err := conn.QueryRow(ctx, `SELECT `+server+`, current_database()::text, pid, (extract(epoch FROM backend_start) * 1000000)::bigint, current_user::text
+		FROM pg_stat_activity WHERE pid = pg_backend_pid()`).Scan(&o.system, &o.database, &o.name, &o.pid, &started, &role)
 	if err != nil {
 		return origin{}, fmt.Errorf("identify the server: %w", err)
 	}
+	if started == nil {
+		return origin{}, fmt.Errorf("%w: %s", participant.ErrConfig, blindRemedy(role))
+	}
+	o.started = *started
 	kept[originKey] = o
 	return o, nil
+}
+
+// blindRemedy is for a role that the pool has set, and that does not see nor may end the
+// sessions of the one that logs in.
+func blindRemedy(role string) string {
+	return "the pool's connections SET ROLE to one that may not end their sessions: GRANT pg_read_all_stats, pg_signal_backend TO " +
+		pgx.Identifier{role}.Sanitize()
 }

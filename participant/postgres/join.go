@@ -43,6 +43,7 @@ func (p *Participant) JoinSQL(ctx context.Context, tx participant.Enlister) (*SQ
 		}
 		q := newSQLSession(s, conn)
 		l := &sqlLease{conn: conn, endRows: q.cancel}
+		q.lease = l
 		err = conn.Raw(func(driver any) error {
 			l.wire = driver.(*stdlib.Conn).Conn().PgConn().Conn()
 			return nil
@@ -123,6 +124,10 @@ func (s *session) open(ctx context.Context, tx participant.Enlister, connect con
 	if err == nil {
 		s.branch, err = tx.Enlist(ctx, s.p, s.origin.data())
 	}
+	if err == nil && s.late() {
+		// The session that it had, perhaps with this very connection, is undone.
+		err = fmt.Errorf("%w: its time is over", ErrRolledBack)
+	}
 	if err == nil {
 		err = handle.start(ctx)
 	}
@@ -140,6 +145,11 @@ func (s *session) open(ctx context.Context, tx participant.Enlister, connect con
 		s.timer = time.AfterFunc(time.Until(s.branch.Deadline), s.expire)
 	}
 	return nil
+}
+
+// late reports whether the deadline has passed.
+func (s *session) late() bool {
+	return !s.branch.Deadline.IsZero() && !time.Now().Before(s.branch.Deadline)
 }
 
 // session returns the branch's session, nil if it has none in this process.
@@ -173,6 +183,8 @@ func (l *poolLease) use(_ context.Context, f func(*pgx.Conn) error) error { retu
 
 func (l *poolLease) sees() bool { return true }
 
+func (l *poolLease) private() bool { return true }
+
 func (l *poolLease) cutOff() { _ = l.wire.Close() }
 
 func (l *poolLease) giveBack(cut bool) {
@@ -187,9 +199,10 @@ func closeCut(conn *pgx.Conn) { _ = conn.Close(context.Background()) }
 
 // sqlLease is the same as database/sql has it.
 type sqlLease struct {
-	conn    *sql.Conn
-	wire    net.Conn
-	endRows func()
+	conn       *sql.Conn
+	wire       net.Conn
+	endRows    func()
+	statements bool // were prepared, and may be in anybody's hands
 }
 
 // use has to wait while somebody reads rows, and breaks the connection, which ends
@@ -204,6 +217,8 @@ func (l *sqlLease) use(ctx context.Context, f func(*pgx.Conn) error) error {
 }
 
 func (l *sqlLease) sees() bool { return false }
+
+func (l *sqlLease) private() bool { return !l.statements }
 
 func (l *sqlLease) cutOff() { _ = l.wire.Close() }
 

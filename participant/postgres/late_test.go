@@ -163,10 +163,10 @@ func TestATombstoneFailsRowAndPrepare(t *testing.T) {
 	require.NoError(t, f.Rollback(t.Context(), tx.Branch))
 
 	conn := connect(t, f.url)
-	_, err := conn.Exec(t.Context(), "BEGIN; INSERT INTO effect VALUES ('x')")
+	_, err := conn.Exec(t.Context(), postgres.Begin+"; INSERT INTO effect VALUES ('x')")
 	require.NoError(t, err)
 	batch := &pgconn.Batch{}
-	batch.ExecParams(f.Witness(), [][]byte{[]byte(tx.XID()), []byte("60")}, nil, nil, nil)
+	batch.ExecParams(f.Witness(), [][]byte{[]byte(tx.XID()), []byte("60"), {}}, nil, nil, nil)
 	batch.ExecParams("PREPARE TRANSACTION '"+string(tx.XID())+"'", nil, nil, nil, nil)
 	results, err := conn.PgConn().ExecBatch(t.Context(), batch).ReadAll()
 	require.Equal(t, "23505", sqlState(err))
@@ -187,9 +187,9 @@ func TestRollbackEndsWhoHoldsTheRow(t *testing.T) {
 	f := newFixture(t)
 	tx := newTransaction()
 	holder := connect(t, f.url)
-	_, err := holder.Exec(t.Context(), "BEGIN")
+	_, err := holder.Exec(t.Context(), postgres.Begin)
 	require.NoError(t, err)
-	_, err = holder.Exec(t.Context(), f.Witness(), string(tx.XID()), 60.0)
+	_, err = holder.Exec(t.Context(), f.Witness(), string(tx.XID()), 60.0, "")
 	require.NoError(t, err)
 	other, otherSession := f.begun()
 
@@ -203,6 +203,30 @@ func TestRollbackEndsWhoHoldsTheRow(t *testing.T) {
 	require.NoError(t, err)
 	f.votes(other, participant.VotePrepared)
 	require.NoError(t, f.Commit(t.Context(), other.Branch))
+}
+
+// The participant's own connections keep their settings, also in a pool that resets those
+// that come back: a rollback looks who holds the row, and does not wait for him.
+func TestOwnConnectionsAreNotReset(t *testing.T) {
+	f := newFixture(t, func(c *pgxpool.Config) {
+		c.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
+		c.AfterRelease = func(conn *pgx.Conn) bool {
+			_, err := conn.Exec(context.Background(), "DISCARD ALL")
+			return err == nil
+		}
+	})
+	tx := newTransaction()
+	holder := connect(t, f.url)
+	_, err := holder.Exec(t.Context(), postgres.Begin)
+	require.NoError(t, err)
+	_, err = holder.Exec(t.Context(), f.Witness(), string(tx.XID()), 60.0, "")
+	require.NoError(t, err)
+	for range 2 { // once with each connection
+		require.NoError(t, f.Rollback(t.Context(), newTransaction().Branch))
+	}
+	require.NoError(t, f.Rollback(t.Context(), tx.Branch))
+	require.Zero(t, f.backends(holder.PgConn().PID()))
+	require.NoError(t, holder.Close(t.Context()))
 }
 
 // The server ends a session on which a statement runs, also if the client's own

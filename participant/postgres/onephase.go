@@ -35,7 +35,12 @@ func (p *Participant) commitSession(ctx context.Context, s *session, b participa
 		// It can't write, and so has nothing to commit but the row.
 		return p.commitRow(ctx, b)
 	case vote == participant.VoteRefused && !errors.Is(err, ErrBusy):
-		// Nothing can commit it any more: its session is over.
+		// Nothing can commit it any more: its session is over, or has lost its
+		// connection.
+		if ended := s.end(ctx, ErrFinished); ended != nil {
+			return errors.Join(ended, err)
+		}
+		p.drop(s)
 		return fmt.Errorf("%w: %w", participant.ErrRefused, err)
 	default:
 		return err
@@ -45,14 +50,19 @@ func (p *Participant) commitSession(ctx context.Context, s *session, b participa
 // errCommitted is what commitOnePhase returns for success: there is no such vote.
 var errCommitted = errors.New("committed")
 
-// commitOnePhase returns errCommitted, or votes read-only for a transaction that is not
-// allowed to write.
+// commitOnePhase returns errCommitted, or votes read-only for a transaction that has not
+// written and is not allowed to.
 func (s *session) commitOnePhase(ctx context.Context, conn *pgx.Conn, b participant.Branch) (participant.Vote, error) {
 	if err := s.sound(ctx, conn); err != nil {
 		return participant.VoteRefused, err
 	}
 	if !s.begun {
 		return participant.VoteReadOnly, nil
+	}
+	readOnly, err := s.readOnly(ctx, conn)
+	if err != nil {
+		undo(ctx, conn)
+		return participant.VoteRefused, err
 	}
 	tag, step, err := s.finish(ctx, conn, b, "commit")
 	switch {
@@ -62,7 +72,9 @@ func (s *session) commitOnePhase(ctx context.Context, conn *pgx.Conn, b particip
 		return participant.VoteRefused, fmt.Errorf("COMMIT was answered with %s", tag)
 	case certain(err):
 		undo(ctx, conn)
-		if step == stepWitness && code(err) == readOnlyTransaction {
+		s.condemn(conn, err)
+		// One that is not allowed to write may have been allowed before.
+		if readOnly && step == stepWitness && code(err) == readOnlyTransaction {
 			return participant.VoteReadOnly, nil
 		}
 		return participant.VoteRefused, s.p.explainStep(step, err)

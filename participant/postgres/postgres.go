@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -73,6 +74,9 @@ type Participant struct {
 
 	db  *sql.DB       // hands out connections of cfg.Pool
 	own *pgxpool.Pool // for phase two and all else that is not a branch's own work
+	// role is what the own connections run as, "" if that is a superuser; nil until
+	// there was one.
+	role atomic.Pointer[string]
 
 	mu       sync.Mutex
 	sessions map[participant.TxID]*session
@@ -111,7 +115,7 @@ func New(ctx context.Context, cfg Config) (*Participant, error) {
 		p.witnessName = "assent: witness in " + table
 	}
 	var err error
-	if p.own, err = pgxpool.NewWithConfig(ctx, ownConfig(cfg.Pool)); err != nil {
+	if p.own, err = pgxpool.NewWithConfig(ctx, p.ownConfig()); err != nil {
 		return nil, fmt.Errorf("%w: make the own pool of participant %q: %w", participant.ErrInvalidParticipant, cfg.Name, err)
 	}
 	p.db = stdlib.OpenDBFromPool(cfg.Pool)
@@ -127,10 +131,12 @@ const ownSettings = `SET lock_timeout = '50ms'; SET statement_timeout = 0;
 	SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'`
 
 // ownConfig is for a pool whose connections live as long as they work: when the
-// server has none left to give, phase two has its own.
-func ownConfig(pool *pgxpool.Pool) *pgxpool.Config {
+// server has none left to give, phase two has its own. What the user's pool does to a
+// connection that comes back, as DISCARD ALL, would undo their settings.
+func (p *Participant) ownConfig() *pgxpool.Config {
 	const forEver = 100 * 365 * 24 * time.Hour
-	config := pool.Config()
+	config := p.cfg.Pool.Config()
+	config.AfterRelease = nil
 	config.MaxConns, config.MinConns, config.MinIdleConns = ownConns, 0, 0
 	config.MaxConnLifetime, config.MaxConnLifetimeJitter, config.MaxConnIdleTime = forEver, 0, forEver
 	prepare := config.AfterConnect
@@ -140,10 +146,35 @@ func ownConfig(pool *pgxpool.Pool) *pgxpool.Config {
 				return err
 			}
 		}
-		_, err := conn.Exec(ctx, ownSettings)
+		if _, err := conn.Exec(ctx, ownSettings); err != nil {
+			return err
+		}
+		var role string
+		err := conn.QueryRow(ctx, "SELECT CASE WHEN rolsuper THEN '' ELSE rolname::text END FROM pg_roles WHERE rolname = current_user").Scan(&role)
+		if err == nil {
+			p.role.Store(&role)
+		}
 		return err
 	}
 	return config
+}
+
+// finisher returns the role that finishes branches, "" if it may finish those of all.
+func (p *Participant) finisher() string {
+	if role := p.role.Load(); role != nil {
+		return *role
+	}
+	return ""
+}
+
+// meetFinisher sees to it that finisher knows: a branch is not begun where nothing could
+// finish it.
+func (p *Participant) meetFinisher(ctx context.Context) error {
+	if p.role.Load() != nil {
+		return nil
+	}
+	_, err := onOwnPool(ctx, p, func(context.Context, *pgx.Conn) (struct{}, error) { return struct{}{}, nil })
+	return err
 }
 
 // Name returns Config.Name.

@@ -48,6 +48,7 @@ func (s *session) prepare(ctx context.Context, conn *pgx.Conn, b participant.Bra
 	readOnly, err := s.readOnly(ctx, conn)
 	switch {
 	case err != nil:
+		undo(ctx, conn)
 		return participant.VoteRefused, err // nothing was sent that could prepare it
 	case readOnly:
 		return s.leave(ctx, conn)
@@ -62,6 +63,7 @@ func (s *session) prepare(ctx context.Context, conn *pgx.Conn, b participant.Bra
 		return participant.VoteRefused, fmt.Errorf("PREPARE TRANSACTION was answered with %s", tag)
 	case certain(err):
 		undo(ctx, conn)
+		s.condemn(conn, err)
 		return participant.VoteRefused, s.p.explainStep(step, err)
 	default:
 		return 0, err // R4: it may be prepared, or become so
@@ -97,7 +99,11 @@ func (s *session) readOnly(ctx context.Context, conn *pgx.Conn) (readOnly bool, 
 	if s.wrote {
 		return false, nil
 	}
-	err = conn.QueryRow(ctx, "SELECT pg_current_xact_id_if_assigned() IS NULL").Scan(&readOnly)
+	var marked bool
+	err = conn.QueryRow(ctx, s.p.sql.readOnly).Scan(&readOnly, &marked)
+	if err == nil && !marked {
+		err = errOwnEnd
+	}
 	return readOnly, err
 }
 
@@ -127,7 +133,7 @@ const (
 func (s *session) finish(ctx context.Context, conn *pgx.Conn, b participant.Branch, end string) (tag string, at step, err error) {
 	batch := &pgconn.Batch{}
 	keep := strconv.FormatFloat(s.p.cfg.MaxRetention.Seconds(), 'f', -1, 64)
-	values := [][]byte{[]byte(b.XID()), []byte(keep)}
+	values := [][]byte{[]byte(b.XID()), []byte(keep), []byte(s.p.finisher())}
 	if s.p.witnessName != "" {
 		batch.ExecPrepared(s.p.witnessName, values, nil, nil)
 	} else {
@@ -146,8 +152,13 @@ func (p *Participant) explainStep(at step, err error) error {
 	if at == stepFinish {
 		return p.explainPrepare(err)
 	}
-	if code(err) == uniqueViolation {
+	switch code(err) {
+	case uniqueViolation:
 		return fmt.Errorf("%w: it was rolled back before: %w", participant.ErrRefused, err)
+	case notNullViolation:
+		return p.explainMissing(err)
+	case readOnlyTransaction: // the branch has written, so once it could
+		return fmt.Errorf("a statement of the branch made the transaction READ ONLY after another had written: %w", err)
 	}
 	return fmt.Errorf("insert the witness row: %w", p.explainState(err))
 }

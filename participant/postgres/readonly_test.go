@@ -87,6 +87,25 @@ func TestOnePhaseRefusesForGood(t *testing.T) {
 	}
 }
 
+// A transaction may be made read-only after it has written: then its row can't be
+// written, and what it has done must not be given up for nothing.
+func TestOnePhaseOfWhatBecameReadOnly(t *testing.T) {
+	f := newFixture(t)
+	execute(t, f.url, `CREATE FUNCTION touch() RETURNS void LANGUAGE sql AS 'INSERT INTO effect VALUES (''touched'')'`)
+	for _, write := range []string{"INSERT INTO effect VALUES ('x')", "SELECT touch()"} {
+		tx, session := f.join()
+		_, err := session.Exec(t.Context(), write)
+		require.NoError(t, err)
+		_, err = session.Exec(t.Context(), "SET TRANSACTION READ ONLY")
+		require.NoError(t, err)
+		err = f.CommitOnePhase(t.Context(), tx.Branch)
+		require.ErrorIs(t, err, participant.ErrRefused)
+		require.ErrorContains(t, err, "READ ONLY")
+		require.Zero(t, f.rows(tx, "committed"))
+		f.poolIsClean()
+	}
+}
+
 // A statement that still runs is no answer: the branch may yet commit.
 func TestOnePhaseWaitsForItsStatement(t *testing.T) {
 	f := newFixture(t)

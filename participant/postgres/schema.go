@@ -66,10 +66,12 @@ func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'
 
 // statements are the SQL of the adapter, with their parameters in the order given.
 type statements struct {
-	// witness inserts the branch's row inside the branch: id, seconds to keep. It
-	// fails if there is a tombstone. The advisory lock, which goes with the
-	// transaction, shows a waiting Rollback whom it waits for. The setting makes the
-	// commit of one phase durable; PREPARE TRANSACTION always is.
+	// witness inserts the branch's row inside the branch: id, seconds to keep, role
+	// that will finish it or '' for one that may finish all. It fails if there is a
+	// tombstone. It would insert no id if the transaction is not the branch's, and no
+	// state if that runs as another role, and fails then, too. The advisory lock, which
+	// goes with the transaction, shows a waiting Rollback whom it waits for. The setting
+	// makes the commit of one phase durable; PREPARE TRANSACTION always is.
 	witness string
 	// place inserts a row of its own, unless there is one: id, state, seconds to
 	// keep, system identifier, oid of the database; the latter two are zero if
@@ -80,6 +82,9 @@ type statements struct {
 	look string
 	// columns fails unless the table is as it should be.
 	columns string
+	// readOnly returns whether the transaction has changed nothing, and whether it is
+	// the branch's.
+	readOnly string
 	// owner returns the role that prepared the branch: id.
 	owner string
 	// terminate ends the session that holds the branch's advisory lock, if it is
@@ -102,11 +107,15 @@ type statements struct {
 const server = `(SELECT system_identifier FROM pg_control_system()) AS system,
 	(SELECT oid::bigint FROM pg_database WHERE datname = current_database()) AS database`
 
+// marked is SQL for whether the transaction has the mark of a branch's.
+const marked = `(coalesce(current_setting('assent.branch', true), '') = 'begun')`
+
 func newStatements(table string) statements {
 	x := func(statement string) string { return expand(table, statement) }
 	return statements{
 		witness: x(`INSERT INTO {table} (id, state, expires)
-			SELECT $1::text, 'committed', statement_timestamp() + make_interval(secs => $2::float8)
+			SELECT CASE WHEN ` + marked + ` THEN $1::text END, CASE WHEN $3::text IN ('', current_user::text) THEN 'committed' END,
+				statement_timestamp() + make_interval(secs => $2::float8)
 			WHERE pg_try_advisory_xact_lock(hashtextextended($1::text, 0)) IS NOT NULL
 			AND CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', true) ELSE '' END IS NOT NULL`),
 		place: x(`INSERT INTO {table} (id, state, expires)
@@ -117,8 +126,9 @@ func newStatements(table string) statements {
 		look: x(`SELECT ` + server + `, current_database()::text,
 			EXISTS (SELECT FROM pg_prepared_xacts WHERE gid = $1::text AND database = current_database()),
 			coalesce((SELECT state FROM {table} WHERE id = $1::text), '')`),
-		columns: x(`SELECT id, state, expires FROM {table} LIMIT 0`),
-		owner:   `SELECT owner::text FROM pg_prepared_xacts WHERE gid = $1::text`,
+		columns:  x(`SELECT id, state, expires FROM {table} LIMIT 0`),
+		readOnly: `SELECT pg_current_xact_id_if_assigned() IS NULL, ` + marked,
+		owner:    `SELECT owner::text FROM pg_prepared_xacts WHERE gid = $1::text`,
 		terminate: `SELECT pg_terminate_backend(pid, $2::bigint) FROM pg_locks, hashtextextended($1::text, 0) AS key
 			WHERE locktype = 'advisory' AND objsubid = 1 AND granted AND pid <> pg_backend_pid()
 			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())

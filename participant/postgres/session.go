@@ -50,6 +50,14 @@ type session struct {
 	broken bool
 }
 
+// begin and mark begin a branch's transaction. The mark goes with it: a statement that
+// ends the transaction and begins another, as ROLLBACK AND CHAIN does, leaves none, and
+// so the vote is not given for the other.
+const (
+	begin = "begin"
+	mark  = "set local assent.branch = 'begun'"
+)
+
 // lease is a connection of the user's pool in a session's hands.
 type lease interface {
 	// use runs f with the connection, when nobody else uses it. If ctx ends before
@@ -57,6 +65,8 @@ type lease interface {
 	use(ctx context.Context, f func(*pgx.Conn) error) error
 	// sees reports whether rows that are open keep the session taken.
 	sees() bool
+	// private reports whether nobody but the session can use the connection.
+	private() bool
 	// cutOff breaks the connection: whoever waits for the server returns. Safe at any
 	// time.
 	cutOff()
@@ -159,6 +169,14 @@ func (s *session) fail(reason error) {
 	s.broken, s.reason = true, reason
 }
 
+// condemn closes a connection that lacks the prepared statement for the witness row: a
+// branch has said DEALLOCATE ALL, and every later one would be refused.
+func (s *session) condemn(conn *pgx.Conn, err error) {
+	if code(err) == unknownStatement {
+		closeCut(conn)
+	}
+}
+
 var (
 	errLost   = errors.New("the connection was lost")
 	errOwnEnd = errors.New("a statement of the branch ended its transaction: COMMIT and ROLLBACK are the coordinator's to say")
@@ -187,12 +205,15 @@ func (s *session) end(ctx context.Context, why error) error {
 	s.breaking = true
 	s.mu.Unlock()
 	var err error
+	done := false
 	if polite {
 		err = s.lease.use(ctx, func(conn *pgx.Conn) error {
 			undo(ctx, conn)
+			done = !conn.IsClosed() && conn.PgConn().TxStatus() == 'I'
 			return nil
 		})
-	} else {
+	}
+	if !done && err == nil {
 		err = s.kill(ctx)
 	}
 	s.mu.Lock()
@@ -204,7 +225,7 @@ func (s *session) end(ctx context.Context, why error) error {
 }
 
 // undo rolls the transaction back. If that fails the connection is broken, and its
-// end rolls back.
+// end rolls back, once the server has noticed.
 func undo(ctx context.Context, conn *pgx.Conn) {
 	if !conn.IsClosed() && conn.PgConn().TxStatus() != 'I' {
 		_, _ = conn.Exec(ctx, "rollback")
@@ -263,6 +284,7 @@ func (s *session) expire() {
 // decide runs f, once in a session's life, and returns what it returned; others
 // that come meanwhile get the same. f is given the connection, and the session is
 // over when it returns: its connection is kept if it is prepared, and given back else.
+// Only a session whose connection was lost before is refused and left to end.
 func (s *session) decide(ctx context.Context, f func(context.Context, *pgx.Conn) (participant.Vote, error)) (participant.Vote, error) {
 	s.mu.Lock()
 	switch v := s.verdict; {
@@ -291,9 +313,18 @@ func (s *session) decide(ctx context.Context, f func(context.Context, *pgx.Conn)
 		v.vote, err = f(ctx, conn)
 		return err
 	})
+	if errors.Is(v.err, errLost) {
+		// Nothing is decided: the server may not have noticed yet, and is told by end.
+		s.mu.Lock()
+		s.verdict = nil
+		s.mu.Unlock()
+		s.release()
+		close(v.done)
+		return v.vote, v.err
+	}
 	s.mu.Lock()
 	s.ended = ErrFinished
-	keeps := v.vote == participant.VotePrepared
+	keeps := v.vote == participant.VotePrepared && s.lease.private()
 	s.released = keeps
 	s.mu.Unlock()
 	if keeps {

@@ -1,9 +1,11 @@
 package postgres_test
 
 import (
+	"context"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"github.com/assent-tm/assent/participant"
@@ -77,6 +79,120 @@ func TestCommitIsNotTheSessions(t *testing.T) {
 		})
 	}
 	execute(t, f.url, "ROLLBACK PREPARED 'mine'")
+}
+
+// What ends the branch's transaction and begins another shows in no answer of the server;
+// the branch is refused all the same.
+func TestAnotherTransactionIsNotTheBranchs(t *testing.T) {
+	f := newFixture(t)
+	execute(t, f.url, `CREATE FUNCTION touch() RETURNS void LANGUAGE sql AS 'INSERT INTO effect VALUES (''touched'')'`)
+	for name, statements := range map[string][]string{
+		"chain":           {"ROLLBACK AND CHAIN"},
+		"chain, and work": {"ABORT AND CHAIN", "INSERT INTO effect VALUES ('another')"},
+		"in one message":  {"ROLLBACK; BEGIN; INSERT INTO effect VALUES ('another')"},
+		"committed":       {"COMMIT; BEGIN"},
+		"prepared":        {"PREPARE TRANSACTION 'mine'; BEGIN; INSERT INTO effect VALUES ('another')"},
+		"reads only":      {"ROLLBACK; BEGIN READ ONLY; SELECT 1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			reason := "the coordinator's"
+			if name == "reads only" {
+				reason = "transaction" // the server looks at that first
+			}
+			run := func(ctx context.Context, exec func(context.Context, string) error) {
+				for _, statement := range statements {
+					require.NoError(t, exec(ctx, statement))
+				}
+			}
+			begin := map[string]func() *transaction{
+				"pgx": func() *transaction {
+					tx, session := f.begun()
+					run(t.Context(), func(ctx context.Context, statement string) error {
+						_, err := session.Exec(ctx, statement)
+						return err
+					})
+					return tx
+				},
+				"pgx, by a function": func() *transaction {
+					tx, session := f.join()
+					run(t.Context(), func(ctx context.Context, statement string) error {
+						_, err := session.Exec(ctx, "SELECT touch(); "+statement)
+						return err
+					})
+					return tx
+				},
+				"database/sql": func() *transaction {
+					tx, session := f.begunSQL()
+					run(t.Context(), func(ctx context.Context, statement string) error {
+						_, err := session.ExecContext(ctx, statement)
+						return err
+					})
+					return tx
+				},
+			}
+			for how, begun := range begin {
+				require.ErrorContains(t, f.reason(begun(), participant.VoteRefused), reason, how)
+				undoMine(t, f)
+				err := f.CommitOnePhase(t.Context(), begun().Branch)
+				require.ErrorIs(t, err, participant.ErrRefused, how)
+				require.ErrorContains(t, err, reason, how)
+				undoMine(t, f)
+			}
+			require.Zero(t, f.inDoubt())
+			f.poolIsClean()
+		})
+	}
+}
+
+// undoMine ends what a branch prepared by itself.
+func undoMine(t *testing.T, f *fixture) {
+	t.Helper()
+	if f.inDoubt() > 0 {
+		execute(t, f.url, "ROLLBACK PREPARED 'mine'")
+	}
+}
+
+// A branch that no connection of the participant's own could finish is not prepared.
+func TestABranchOfAnotherRoleIsRefused(t *testing.T) {
+	f := newFixture(t)
+	execute(t, f.url, `CREATE ROLE clerk; CREATE ROLE office LOGIN; GRANT clerk TO office;
+		GRANT ALL ON ALL TABLES IN SCHEMA public TO clerk, office`)
+	defer execute(t, f.url, "DROP OWNED BY clerk, office; DROP ROLE clerk, office")
+	office := f.start(func(c *pgxpool.Config) { c.ConnConfig.User = "office" })
+	tx := newTransaction()
+	session, err := office.Join(t.Context(), tx)
+	require.NoError(t, err)
+	_, err = session.Exec(t.Context(), "SET LOCAL ROLE clerk; INSERT INTO effect VALUES ('clerk')")
+	require.NoError(t, err)
+	vote, err := office.Prepare(t.Context(), tx.Branch)
+	require.Equal(t, participant.VoteRefused, vote)
+	require.ErrorContains(t, err, `another role than "office"`)
+	require.Zero(t, f.inDoubt())
+
+	// A superuser may finish all.
+	tx, session = f.begun()
+	_, err = session.Exec(t.Context(), "SET LOCAL ROLE clerk")
+	require.NoError(t, err)
+	f.votes(tx, participant.VotePrepared)
+	require.NoError(t, f.Commit(t.Context(), tx.Branch))
+	require.Equal(t, 1, f.effects(tx))
+}
+
+// A connection that has lost the statement for the witness row would refuse each branch.
+func TestAConnectionWithoutItsStatementsIsNotUsedAgain(t *testing.T) {
+	f := newFixture(t, func(c *pgxpool.Config) { c.MaxConns = 1 })
+	for _, end := range []func(context.Context, participant.Branch) error{
+		func(ctx context.Context, b participant.Branch) error { _, err := f.Prepare(ctx, b); return err },
+		f.CommitOnePhase,
+	} {
+		tx, session := f.begun()
+		_, err := session.Exec(t.Context(), "DEALLOCATE ALL")
+		require.NoError(t, err)
+		require.Equal(t, "26000", sqlState(end(t.Context(), tx.Branch)))
+		next := f.prepared()
+		require.NoError(t, f.Commit(t.Context(), next.Branch))
+	}
+	f.poolIsClean()
 }
 
 func TestOpenRowsKeepTheSession(t *testing.T) {

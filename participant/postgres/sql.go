@@ -15,8 +15,9 @@ import (
 // QueryRowContext included; what runs, and rows that are open, fail with the error
 // that their broken connection gives. That is not used again.
 type SQLSession struct {
-	s    *session
-	conn *sql.Conn
+	s     *session
+	conn  *sql.Conn
+	lease *sqlLease
 	// ctx ends with the session, and so do rows that are open.
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -28,7 +29,7 @@ func newSQLSession(s *session, conn *sql.Conn) *SQLSession {
 }
 
 func (q *SQLSession) start(ctx context.Context) error {
-	if _, err := q.conn.ExecContext(ctx, "begin"); err != nil {
+	if _, err := q.conn.ExecContext(ctx, begin+"; "+mark); err != nil {
 		return err
 	}
 	q.s.begun = true
@@ -92,6 +93,7 @@ func (q *SQLSession) PrepareContext(ctx context.Context, query string) (*sql.Stm
 	}
 	ctx, done := q.bind(ctx)
 	defer done()
+	q.lease.statements = true
 	statement, err := q.conn.PrepareContext(ctx, query)
 	return statement, q.note(err)
 }

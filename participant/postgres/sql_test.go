@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"context"
 	"database/sql"
 	"testing"
 	"time"
@@ -81,6 +82,34 @@ func TestSQLSessionRefuses(t *testing.T) {
 	}
 }
 
+// A prepared statement that is still there when its branch is prepared does nothing: it
+// would be committed by itself.
+func TestSQLStatementEndsWithTheSession(t *testing.T) {
+	f := newFixture(t)
+	for name, end := range map[string]func(context.Context, participant.Branch) error{
+		"prepare":   func(ctx context.Context, b participant.Branch) error { _, err := f.Prepare(ctx, b); return err },
+		"one phase": f.CommitOnePhase,
+	} {
+		t.Run(name, func(t *testing.T) {
+			tx, session := f.begunSQL()
+			statement, err := session.PrepareContext(t.Context(), "INSERT INTO effect VALUES ($1)")
+			require.NoError(t, err)
+			defer func() { require.NoError(t, statement.Close()) }()
+			_, err = statement.ExecContext(t.Context(), tx.Tx.String())
+			require.NoError(t, err)
+			require.NoError(t, end(t.Context(), tx.Branch))
+			_, err = statement.ExecContext(t.Context(), "late")
+			require.Error(t, err)
+			if name == "prepare" {
+				require.NoError(t, f.Commit(t.Context(), tx.Branch))
+			}
+			require.Equal(t, 2, f.effects(tx))
+			require.Zero(t, f.number("SELECT count(*) FROM effect WHERE tx = 'late'"))
+			f.poolIsClean()
+		})
+	}
+}
+
 // A rollback ends what runs, and rows that are open, also those nobody reads.
 func TestSQLRollbackBreaksOff(t *testing.T) {
 	f := newFixture(t)
@@ -146,7 +175,7 @@ func TestSQLRollbackBreaksOff(t *testing.T) {
 
 func TestSQLDeadline(t *testing.T) {
 	f := newFixture(t, func(c *pgxpool.Config) { c.MaxConns = 1 })
-	tx := deadline(-time.Second)
+	tx := deadline(10 * time.Millisecond)
 	session, err := f.JoinSQL(t.Context(), tx)
 	if err == nil { // the deadline may end it before it is there
 		f.waitUntil(func() bool { _, err := session.ExecContext(t.Context(), "SELECT 1"); return err != nil })

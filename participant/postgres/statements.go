@@ -36,7 +36,7 @@ func (q *Session) exec(ctx context.Context, sql string, args []any) (pgconn.Comm
 		return q.conn.Exec(ctx, sql, args...)
 	case len(args) == 0:
 		// pgx sends it as it is, and so it takes the BEGIN along.
-		tag, err := q.conn.Exec(ctx, "begin; "+sql)
+		tag, err := q.conn.Exec(ctx, begin+"; "+mark+"; "+sql)
 		q.s.begun = q.conn.PgConn().TxStatus() != 'I'
 		return tag, err
 	}
@@ -129,7 +129,7 @@ func (q *Session) begin(ctx context.Context) error {
 	if q.s.begun {
 		return nil
 	}
-	_, err := q.conn.Exec(ctx, "begin")
+	_, err := q.conn.Exec(ctx, begin+"; "+mark)
 	q.s.begun = err == nil
 	return err
 }
@@ -149,12 +149,15 @@ func (q *Session) beginWith(ctx context.Context, sql string, args []any) (pgx.Ba
 
 func (q *Session) sendBegin(ctx context.Context, queries []*pgx.QueuedQuery) (pgx.BatchResults, error) {
 	b := &pgx.Batch{}
-	b.Queue("begin")
+	b.Queue(begin)
+	b.Queue(mark)
 	b.QueuedQueries = append(b.QueuedQueries, queries...)
 	results := q.conn.SendBatch(ctx, b)
-	if _, err := results.Exec(); err != nil {
-		_ = results.Close() // says the same
-		return nil, err
+	for range 2 {
+		if _, err := results.Exec(); err != nil {
+			_ = results.Close() // says the same
+			return nil, err
+		}
 	}
 	q.s.begun = true
 	return results, nil
