@@ -59,6 +59,9 @@ type statements struct {
 	finish string
 	// find returns state and data, with the row locked: id.
 	find string
+	// harden changes a row that says what it said before, if not empty: a database that
+	// shows others a commit before it is durable has them wait for it with a write: id.
+	harden string
 
 	// epoch returns the term's epoch and used: domain, term.
 	epoch string

@@ -164,6 +164,17 @@ func (l *local) find(ctx context.Context) (s state, err error) {
 	return s, nil
 }
 
+// harden makes durable with this local transaction what another one has made the row say.
+func (l *local) harden(ctx context.Context) error {
+	if l.p.sql.harden == "" {
+		return nil
+	}
+	if _, err := l.change(ctx, l.p.sql.harden, l.id); err != nil {
+		return fmt.Errorf("make sure of the row: %w", err)
+	}
+	return nil
+}
+
 func (l *local) change(ctx context.Context, statement string, args ...any) (changed bool, err error) {
 	result, err := l.tx.ExecContext(ctx, statement, args...)
 	if err != nil {

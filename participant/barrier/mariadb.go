@@ -15,6 +15,9 @@ import (
 // github.com/go-sql-driver/mysql. By their documentation it is that of MySQL 8.0.16
 // and later, too; that is not tested.
 //
+// The server shows a commit before it is durable: a call that finds the branch finished
+// already, or prepared, writes its row once more, and so waits for that.
+//
 // The server ends the local transaction at a deadlock: a function that hides such
 // an error would go on outside of it. So the row is read again after each function,
 // and the call fails. A function must not use statements that commit implicitly,
@@ -183,6 +186,8 @@ func (mariadb) statements(table string) statements {
 		insert: x(`INSERT IGNORE INTO {table} (id, participant, state, data, since, expires) VALUES (?, ?, ?, ?, ?, ?)`),
 		finish: x(`UPDATE {table} SET state = ?, since = ?, expires = ? WHERE id = ? AND state = 'prepared'`),
 		find:   x(`SELECT state, data FROM {table} WHERE id = ? FOR UPDATE`),
+		// InnoDB gives a row free before the log of the commit is written.
+		harden: x(`UPDATE {table} SET since = since + 1 WHERE id = ?`),
 
 		epoch: x(`SELECT epoch, used FROM {table}_term WHERE domain = ? AND term = ?`),
 		remember: x(`INSERT INTO {table}_term (domain, term, epoch, highest, used) VALUES (?, ?, ?, ?, ?)

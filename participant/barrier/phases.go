@@ -90,11 +90,10 @@ func (l *local) reserve(ctx context.Context) (s state, refusal, err error) {
 		return "", nil, err
 	case s == "":
 		return "", nil, errVanished
-	case s == prepared:
-		return prepared, nil, nil
-	default:
-		return s, fmt.Errorf("%w: the branch is %s already", participant.ErrRefused, s), nil
+	case s != prepared:
+		refusal = fmt.Errorf("%w: the branch is %s already", participant.ErrRefused, s)
 	}
+	return s, refusal, l.harden(ctx)
 }
 
 // reserveOnce runs Reserve on a row just inserted. The savepoint lets a refusal
@@ -127,13 +126,13 @@ func (l *local) confirm(ctx context.Context) (answer, err error) {
 	case s == prepared:
 		return nil, l.finishOnce(ctx, committed, "confirm", l.p.cfg.Confirm)
 	case s == rolledBack:
-		return &participant.HeuristicError{Outcome: participant.OutcomeRolledBack}, nil
+		answer = &participant.HeuristicError{Outcome: participant.OutcomeRolledBack}
 	case s == "":
 		// No row will tell that this transaction was seen.
 		err := l.p.remember(ctx, l.tx, l.branch, uuidText(l.branch.Tx), l.now)
 		return participant.ErrUnknownBranch, err
 	}
-	return nil, nil
+	return answer, l.harden(ctx)
 }
 
 func (l *local) cancel(ctx context.Context) (answer, err error) {
@@ -153,11 +152,11 @@ func (l *local) cancel(ctx context.Context) (answer, err error) {
 	case s == prepared:
 		return nil, l.finishOnce(ctx, rolledBack, "cancel", l.p.cfg.Cancel)
 	case s == committed:
-		return &participant.HeuristicError{Outcome: participant.OutcomeCommitted}, nil
+		answer = &participant.HeuristicError{Outcome: participant.OutcomeCommitted}
 	case s == "":
 		return nil, errVanished
 	}
-	return nil, nil
+	return answer, l.harden(ctx)
 }
 
 // finishOnce makes a row say s that was found prepared and is locked since, and

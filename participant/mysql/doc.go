@@ -69,7 +69,8 @@
 //     a binary log, where the branch is prepared first: recovery from a crash does not
 //     find what XA COMMIT ONE PHASE has committed in that log.
 //   - Rollback: two round trips, and one fsync for the tombstone.
-//   - From elsewhere: three or four round trips, and the wait.
+//   - From elsewhere: three or four round trips, and the wait; one more, and an fsync,
+//     if the branch is finished already, since it may not be durably so.
 //
 // What does not run on the branch's own connection runs on a pool of two that the
 // participant has for itself: sessions that wait for the locks of branches in doubt

@@ -114,6 +114,7 @@ func (p *Participant) commitElsewhere(ctx context.Context, b participant.Branch)
 	}
 	return p.onOwn(ctx, at.database, func(o *own) error {
 		var alone error
+		row := o.settled
 		if free {
 			_, err := o.exec(ctx, "XA COMMIT "+newXAID(b, bqual(o.here.database, p.cfg.Name)).literal())
 			switch errno(err) {
@@ -124,9 +125,10 @@ func (p *Participant) commitElsewhere(ctx context.Context, b participant.Branch)
 				if err != nil {
 					return fmt.Errorf("XA COMMIT: %w", err)
 				}
+				row = o.row // its answer says that it is durable
 			}
 		}
-		switch state, err := o.row(ctx, b); {
+		switch state, err := row(ctx, b); {
 		case errors.Is(err, errInBranch):
 			return o.inDoubt(ctx, b, at, err)
 		case err != nil:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -179,6 +180,27 @@ func TestAutocommitOff(t *testing.T) {
 	require.ErrorContains(t, err, "rolled back already")
 	require.Equal(t, participant.VoteRefused, vote)
 	d.requireEffects(t, committed, 1)
+}
+
+// A session that lives in another time does not have its row deleted before its time.
+func TestSessionThatSetsTheTime(t *testing.T) {
+	d := newDatabase(t)
+	p := d.open(t)
+	b, s := begun(t, p)
+	_, err := s.ExecContext(t.Context(), "SET timestamp = 1000000000, time_zone = '+09:00'")
+	require.NoError(t, err)
+	require.NoError(t, p.CommitOnePhase(t.Context(), b))
+	_, err = p.List(t.Context(), b.Domain) // which deletes what has expired
+	require.NoError(t, err)
+	later, _ := begun(t, p)
+	require.NoError(t, p.CommitOnePhase(t.Context(), later)) // nor is it there as the highest of its term
+	_, err = p.List(t.Context(), b.Domain)
+	require.NoError(t, err)
+	require.NoError(t, p.Commit(t.Context(), b))
+	in := d.text(t, "SELECT CAST(expires AS SIGNED) - UNIX_TIMESTAMP() FROM assent_witness WHERE id = ?", string(b.XID()))
+	seconds, err := strconv.Atoi(in)
+	require.NoError(t, err)
+	require.InDelta(t, mysql.DefaultMaxRetention.Seconds(), seconds, 600)
 }
 
 // What decided a branch by hand shows by its row, or by its absence.

@@ -73,6 +73,10 @@ func (s *Session) begin(ctx context.Context, tx participant.Enlister) (err error
 	if s.branch, err = tx.Enlist(ctx, s.p, []byte(s.origin.String())); err != nil {
 		return err
 	}
+	if late := s.branch.Deadline; !late.IsZero() && !time.Now().Before(late) {
+		// The session that it had, perhaps with this very connection, is undone.
+		return errTimeOver
+	}
 	s.xid = newXAID(s.branch, bqual(s.origin.database, s.p.cfg.Name)).literal()
 	if err := s.raw(func(c *conn) error { return c.run(ctx, "XA START "+s.xid) }); err != nil {
 		s.wire.poisoned.Store(true)

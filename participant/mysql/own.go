@@ -119,8 +119,23 @@ func (o *own) row(ctx context.Context, b participant.Branch) (state string, err 
 // rolled back: the branch is in doubt, or about to be.
 var errInBranch = errors.New("the branch is neither committed nor rolled back")
 
+// settled is row, and what it returns is durable. The server shows a commit, and lets
+// others lock its rows, before it has written its log: the branch may be in doubt again
+// after a crash. A write that comes later waits for the log up to there; it is that the
+// row stays a second more.
+func (o *own) settled(ctx context.Context, b participant.Branch) (state string, err error) {
+	if state, err = o.row(ctx, b); err != nil || state == "" {
+		return state, err
+	}
+	write := fmt.Sprintf("UPDATE %s SET expires = expires + 1 WHERE id = %s", o.p.table, hexText(string(b.XID())))
+	if _, err := o.exec(ctx, write); err != nil {
+		return "", fmt.Errorf("wait until the witness row is durable: %w", err)
+	}
+	return state, nil
+}
+
 // bury leaves the tombstone and returns "", or what the row says that is there
-// already. It waits like row.
+// already. It waits like row, and is durable.
 func (o *own) bury(ctx context.Context, b participant.Branch) (state string, err error) {
 	statement := o.p.insert("INSERT IGNORE", string(b.XID()), rolledBack, "", o.p.cfg.MaxRetention)
 	switch n, err := o.exec(ctx, statement); {
@@ -131,7 +146,7 @@ func (o *own) bury(ctx context.Context, b participant.Branch) (state string, err
 	case n == 1:
 		return "", nil
 	}
-	if state, err = o.row(ctx, b); err == nil && state == "" {
+	if state, err = o.settled(ctx, b); err == nil && state == "" {
 		err = errors.New("the witness row vanished")
 	}
 	return state, err

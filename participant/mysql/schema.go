@@ -69,9 +69,10 @@ func (p *Participant) plain() *sql.DB {
 }
 
 // insert returns the statement that adds the branch's row. In seconds since 1970,
-// by the server's clock, it may go when retention has passed.
+// by the server's clock, it may go when retention has passed. SYSDATE is of that clock,
+// also in a session that has SET timestamp.
 func (p *Participant) insert(verb string, xid, state, origin string, retention time.Duration) string {
-	return fmt.Sprintf("%s INTO %s (id, state, origin, expires) VALUES (%s, '%s', %s, UNIX_TIMESTAMP() + %d)",
+	return fmt.Sprintf("%s INTO %s (id, state, origin, expires) VALUES (%s, '%s', %s, UNIX_TIMESTAMP(SYSDATE()) + %d)",
 		verb, p.table, hexText(xid), state, hexText(origin), int64(retention/time.Second))
 }
 

@@ -68,6 +68,8 @@ var (
 	ErrBusy = errors.New("rows of another statement are not closed")
 )
 
+var errTimeOver = fmt.Errorf("%w: its time was over", ErrRolledBack)
+
 // newSession returns a session whose turn is the caller's.
 func newSession(p *Participant, tx participant.TxID) *Session {
 	s := &Session{p: p, tx: tx, joined: make(chan struct{}), turn: make(chan struct{}, 1)}
@@ -251,7 +253,7 @@ func (s *Session) expire() {
 	}
 	defer s.release()
 	if s.state == active {
-		s.gate.seal(fmt.Errorf("%w: its time was over", ErrRolledBack))
+		s.gate.seal(errTimeOver)
 		_, _ = s.rollBack(ctx)
 	}
 }

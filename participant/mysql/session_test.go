@@ -226,6 +226,9 @@ func TestDeadlineEndsWhatWasNotPrepared(t *testing.T) {
 	_, err = s.ExecContext(t.Context(), "SELECT SLEEP(600)")
 	require.ErrorIs(t, err, mysql.ErrRolledBack)
 	require.ErrorContains(t, err, "time was over")
+	// A new session would be taken for the one that was undone.
+	_, err = p.Join(t.Context(), tx)
+	require.ErrorIs(t, err, mysql.ErrRolledBack)
 	vote, err := p.Prepare(t.Context(), tx.b)
 	require.Error(t, err)
 	require.Equal(t, participant.VoteRefused, vote)
