@@ -39,6 +39,7 @@ type session struct {
 	cut      bool  // it was
 	released bool  // it was given back
 	over     bool  // and nothing of the session is left at the server
+	lost     bool  // it was lost before the vote, and the server may not know
 	verdict  *verdict
 
 	// For whoever has taken it.
@@ -193,7 +194,7 @@ func (s *session) end(ctx context.Context, why error) error {
 		return context.Cause(ctx)
 	}
 	s.mu.Lock()
-	if s.verdict != nil || s.over {
+	if s.verdict != nil && !s.lost || s.over {
 		s.mu.Unlock()
 		return nil
 	}
@@ -284,7 +285,7 @@ func (s *session) expire() {
 // decide runs f, once in a session's life, and returns what it returned; others
 // that come meanwhile get the same. f is given the connection, and the session is
 // over when it returns: its connection is kept if it is prepared, and given back else.
-// Only a session whose connection was lost before is refused and left to end.
+// Of one that was lost before the server may not know, and so end has to see to it yet.
 func (s *session) decide(ctx context.Context, f func(context.Context, *pgx.Conn) (participant.Vote, error)) (participant.Vote, error) {
 	s.mu.Lock()
 	switch v := s.verdict; {
@@ -313,17 +314,10 @@ func (s *session) decide(ctx context.Context, f func(context.Context, *pgx.Conn)
 		v.vote, err = f(ctx, conn)
 		return err
 	})
-	if errors.Is(v.err, errLost) {
-		// Nothing is decided: the server may not have noticed yet, and is told by end.
-		s.mu.Lock()
-		s.verdict = nil
-		s.mu.Unlock()
-		s.release()
-		close(v.done)
-		return v.vote, v.err
-	}
 	s.mu.Lock()
 	s.ended = ErrFinished
+	lost := errors.Is(v.err, errLost)
+	s.lost = lost
 	keeps := v.vote == participant.VotePrepared && s.lease.private()
 	s.released = keeps
 	s.mu.Unlock()
@@ -331,7 +325,9 @@ func (s *session) decide(ctx context.Context, f func(context.Context, *pgx.Conn)
 		s.p.keep(s.tx, s.lease)
 	}
 	s.release()
-	s.p.drop(s)
+	if !lost {
+		s.p.drop(s)
+	}
 	close(v.done)
 	return v.vote, v.err
 }
