@@ -90,6 +90,31 @@ func (p *Participant) detach(ctx context.Context, b participant.Branch, at origi
 	}
 }
 
+// sever notes that the session of a transaction's branch may live on at the server: that
+// does not see that its client is gone while it waits for a lock, or is stopped itself.
+func (p *Participant) sever(tx participant.TxID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.severed[tx] = struct{}{}
+}
+
+// endSevered ends the branch's session, if it was severed, whatever that does.
+func (p *Participant) endSevered(ctx context.Context, b participant.Branch, at origin) error {
+	p.mu.Lock()
+	_, severed := p.severed[b.Tx]
+	p.mu.Unlock()
+	if !severed {
+		return nil
+	}
+	if _, err := p.detach(ctx, b, at, true); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.severed, b.Tx)
+	return nil
+}
+
 func sleep(ctx context.Context, pause time.Duration) error {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
@@ -151,6 +176,9 @@ func (p *Participant) rollBackElsewhere(ctx context.Context, b participant.Branc
 	at, err := p.origin(ctx, b)
 	if err != nil {
 		return err
+	}
+	if err := p.endSevered(ctx, b, at); err != nil {
+		return fmt.Errorf("end the session: %w", err)
 	}
 	free, err := p.detach(ctx, b, at, always)
 	if err != nil {

@@ -81,7 +81,10 @@ type Participant struct {
 
 	mu       sync.Mutex
 	sessions map[participant.TxID]*Session
-	closed   bool
+	// severed are branches whose connection was given up while it was at work, and whose
+	// session the server may have yet; each until a rollback has ended that.
+	severed map[participant.TxID]struct{}
+	closed  bool
 	// tasks are the goroutines of the participant; none is added once closed.
 	tasks sync.WaitGroup
 
@@ -114,7 +117,7 @@ func New(cfg Config) (*Participant, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: MySQL %q: Config.DSN: %w", participant.ErrInvalidParticipant, cfg.Name, err)
 	}
-	p := &Participant{cfg: cfg, driver: parsed, table: qualified(parsed.DBName, cfg.Table), sessions: make(map[participant.TxID]*Session)}
+	p := &Participant{cfg: cfg, driver: parsed, table: qualified(parsed.DBName, cfg.Table), sessions: make(map[participant.TxID]*Session), severed: make(map[participant.TxID]struct{})}
 	// Inside a branch autocommit has no meaning; what reads the identity outside of
 	// one would begin a transaction without it, and XA START be refused.
 	if p.work, err = p.open(cfg.MaxSessions, map[string]string{"autocommit": "1"}); err != nil {

@@ -180,6 +180,10 @@ func (p *Participant) commitOnePhase(ctx context.Context, b participant.Branch) 
 		refusal, err := s.conclude(ctx, s.onePhase()...)
 		switch {
 		case refusal != nil:
+			// No rollback follows, so this is not said while the session may hold its locks.
+			if err := p.endSevered(ctx, b, s.origin); err != nil {
+				return errors.Join(fmt.Errorf("end the session: %w", err), refusal)
+			}
 			return fmt.Errorf("%w: %w", participant.ErrRefused, refusal)
 		case err == nil:
 			s.finish()

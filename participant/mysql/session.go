@@ -186,9 +186,9 @@ func (s *Session) rollBack(ctx context.Context) (clean bool, err error) {
 		s.finish()
 		return true, nil
 	}
+	s.p.sever(s.tx)
 	s.lose()
-	// The server does not see that the client is gone while it waits for a lock.
-	if _, err := s.p.detach(ctx, s.branch, s.origin, true); err != nil {
+	if err := s.p.endSevered(ctx, s.branch, s.origin); err != nil {
 		return false, fmt.Errorf("end the session: %w", err)
 	}
 	return false, nil

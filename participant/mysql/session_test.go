@@ -197,6 +197,31 @@ func TestRollbackBreaksOffWhatRuns(t *testing.T) {
 	}
 }
 
+// A rollback that could not end the session ends it when it is repeated: the server does
+// not see that the client is gone while a statement runs.
+func TestRepeatedRollbackEndsTheSession(t *testing.T) {
+	d := newDatabase(t)
+	dsn := d.user(t, "busy", "ALL PRIVILEGES ON "+d.name+".*")
+	d.exec(t, "ALTER USER busy@'127.0.0.1' WITH MAX_USER_CONNECTIONS 1") // none is left for the participant's own
+	p := d.open(t, func(c *mysql.Config) { c.MaxSessions, c.DSN = 1, dsn })
+	b, s := begun(t, p)
+	answer := make(chan error, 1)
+	go func() {
+		_, err := s.ExecContext(t.Context(), "SELECT SLEEP(600)")
+		answer <- err
+	}()
+	connection := connectionOf(t, b)
+	require.Eventually(t, func() bool {
+		return d.text(t, "SELECT COUNT(*) FROM information_schema.processlist WHERE id = ? AND info LIKE '%SLEEP%'", connection) == "1"
+	}, time.Minute, time.Millisecond)
+	require.ErrorContains(t, p.Rollback(t.Context(), b), "max_user_connections")
+	require.ErrorIs(t, <-answer, mysql.ErrRolledBack)
+	d.exec(t, "ALTER USER busy@'127.0.0.1' WITH MAX_USER_CONNECTIONS 0")
+	require.NoError(t, p.Rollback(t.Context(), b))
+	require.Equal(t, "0", d.text(t, "SELECT COUNT(*) FROM information_schema.processlist WHERE id = ?", connection))
+	d.requireEffects(t, b, 0)
+}
+
 func TestRollbackClosesOpenRows(t *testing.T) {
 	d := newDatabase(t)
 	p := d.open(t, func(c *mysql.Config) { c.MaxSessions = 1 })
