@@ -72,7 +72,7 @@ func (s *session) commitOnePhase(ctx context.Context, conn *pgx.Conn, b particip
 		return participant.VoteRefused, fmt.Errorf("COMMIT was answered with %s", tag)
 	case certain(err):
 		undo(ctx, conn)
-		s.condemn(conn, err)
+		s.condemn(ctx, conn, err)
 		// One that is not allowed to write may have been allowed before.
 		if readOnly && step == stepWitness && code(err) == readOnlyTransaction {
 			return participant.VoteReadOnly, nil

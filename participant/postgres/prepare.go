@@ -63,7 +63,7 @@ func (s *session) prepare(ctx context.Context, conn *pgx.Conn, b participant.Bra
 		return participant.VoteRefused, fmt.Errorf("PREPARE TRANSACTION was answered with %s", tag)
 	case certain(err):
 		undo(ctx, conn)
-		s.condemn(conn, err)
+		s.condemn(ctx, conn, err)
 		return participant.VoteRefused, s.p.explainStep(step, err)
 	default:
 		return 0, err // R4: it may be prepared, or become so

@@ -172,9 +172,9 @@ func (s *session) fail(reason error) {
 
 // condemn closes a connection that lacks the prepared statement for the witness row: a
 // branch has said DEALLOCATE ALL, and every later one would be refused.
-func (s *session) condemn(conn *pgx.Conn, err error) {
+func (s *session) condemn(ctx context.Context, conn *pgx.Conn, err error) {
 	if code(err) == unknownStatement {
-		closeCut(conn)
+		_ = conn.Close(ctx)
 	}
 }
 
