@@ -3,6 +3,7 @@ package demo
 import (
 	"context"
 	"fmt"
+	"slices"
 )
 
 // Acts are what a demo shows one by one, before the storm.
@@ -17,6 +18,34 @@ type Acts[T any] struct {
 	Places, Everywhere string
 	// Deals are those of the acts so far.
 	Deals []*Deal[T]
+}
+
+// Act is one of them. It returns the coordinator that goes on, which is another one if it
+// killed the one it was given.
+type Act func(ctx context.Context, process *Process) (*Process, error)
+
+// Unharmed is an act after which the coordinator is the same.
+func Unharmed(act func(context.Context, *Process) error) Act {
+	return func(ctx context.Context, process *Process) (*Process, error) { return process, act(ctx, process) }
+}
+
+// Show starts a coordinator, shows the acts one by one, and lets the last coordinator
+// end in order.
+func (a *Acts[T]) Show(ctx context.Context, acts ...Act) error {
+	process, err := a.Start(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { process.End() }()
+	if _, err := process.Until(ctx, EventReady); err != nil {
+		return err
+	}
+	for _, act := range acts {
+		if process, err = act(ctx, process); err != nil {
+			return err
+		}
+	}
+	return process.Close(ctx)
 }
 
 // ask asks for a deal.
@@ -101,4 +130,16 @@ func (a *Acts[T]) Recover(ctx context.Context, process *Process, d *Deal[T]) err
 		a.Everywhere, Millis(took), Millis(took-ready.Took-recovered.Took), a.Places, Millis(took-recovered.Took))
 	a.Line("outcome", "asked again by its id: %s", e.Answer)
 	return nil
+}
+
+// TellDoubt tells what became of the transactions that a storm's kills left in doubt;
+// done is how the story calls it that a deal is done.
+func (a *Acts[T]) TellDoubt(s *Storm[T], done string) {
+	all, committed := len(s.Toll.InDoubt), s.Doubtful()
+	a.Line("in doubt", "%s transactions: %s were then committed, %s rolled back", Count(all), Count(committed), Count(all-committed))
+	a.Line(done+" anew", "%s times, each after the rollback was certain", Count(s.Anew()))
+	if r := s.Toll.Recoveries; len(r) > 0 {
+		slices.Sort(r)
+		a.Line("recovery", "%s after a restart in the median, %s at most", Millis(r[len(r)/2]), Millis(r[len(r)-1]))
+	}
 }

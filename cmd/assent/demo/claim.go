@@ -62,6 +62,19 @@ func (t *Teller) Claim(label string, c Claim) {
 	}
 }
 
+// Prove prints the claims of the end, which were read from there. The error is
+// ErrNotProven if one of the story did not hold.
+func (t *Teller) Prove(from string, claims []Claim) error {
+	t.Print("\nProof, read from %s\n", from)
+	for _, c := range claims {
+		t.Claim("", c)
+	}
+	if t.Failed {
+		return ErrNotProven
+	}
+	return nil
+}
+
 // Progress writes over the line that is watched.
 func (t *Teller) Progress(format string, args ...any) {
 	if t.Watch != nil {

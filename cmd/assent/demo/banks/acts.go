@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/assent-tm/assent/cmd/assent/demo"
@@ -198,14 +197,9 @@ func (s *story) storm(ctx context.Context) (*demo.Storm[Transfer], error) {
 	}
 	took := time.Since(started)
 	s.Deals = append(s.Deals, storm.Deals...)
-	committed, doubtful := storm.Committed(), storm.Doubtful()
+	committed := storm.Committed()
 	s.Line("transfers", "%s committed, %s refused, in %.1f s", demo.Count(committed), demo.Count(len(storm.Deals)-committed), took.Seconds())
 	s.Line("kills", "%s, of which %s left a transaction in doubt", demo.Count(storm.Toll.Kills), demo.Count(storm.Toll.MetInDoubt))
-	s.Line("in doubt", "%s transactions: %s were then committed, %s rolled back", demo.Count(len(storm.Toll.InDoubt)), demo.Count(doubtful), demo.Count(len(storm.Toll.InDoubt)-doubtful))
-	s.Line("paid anew", "%s times, each after the rollback was certain", demo.Count(storm.Anew()))
-	if r := storm.Toll.Recoveries; len(r) > 0 {
-		slices.Sort(r)
-		s.Line("recovery", "%s after a restart in the median, %s at most", demo.Millis(r[len(r)/2]), demo.Millis(r[len(r)-1]))
-	}
+	s.TellDoubt(storm, "paid")
 	return storm, nil
 }

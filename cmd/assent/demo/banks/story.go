@@ -57,24 +57,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	defer func() { err = errors.Join(err, banks.close()) }()
 	s := newStory(o, banks)
 	s.Print("Two banks, one coordinator, and kill -9.\n%s.\nEvery account begins with %s coins; none may be lost or made.\n", Accounts(), demo.Count(openingBalance))
-	process, err := s.Start(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { process.End() }()
-	if _, err := process.Until(ctx, demo.EventReady); err != nil {
-		return err
-	}
-	if err := s.commit(ctx, process); err != nil {
-		return err
-	}
-	if err := s.refusal(ctx, process); err != nil {
-		return err
-	}
-	if process, err = s.crash(ctx, process); err != nil {
-		return err
-	}
-	if err := process.Close(ctx); err != nil {
+	if err := s.Show(ctx, demo.Unharmed(s.commit), demo.Unharmed(s.refusal), s.crash); err != nil {
 		return err
 	}
 	storm, err := s.storm(ctx)
@@ -109,12 +92,5 @@ func (s *story) prove(ctx context.Context, storm *demo.Storm[Transfer]) error {
 	if err != nil {
 		return err
 	}
-	s.Print("\nProof, read from both databases\n")
-	for _, c := range append(proveBooks(all, s.Deals), proveStorm(storm)...) {
-		s.Claim("", c)
-	}
-	if s.Failed {
-		return demo.ErrNotProven
-	}
-	return nil
+	return s.Prove("both databases", append(proveBooks(all, s.Deals), proveStorm(storm)...))
 }

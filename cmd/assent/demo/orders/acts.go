@@ -77,7 +77,11 @@ func (s *story) crash(ctx context.Context, process *demo.Process) (*demo.Process
 }
 
 // outage is an act for each server: it dies after its vote and before the decision.
-func (s *story) outage(ctx context.Context, process *demo.Process, name string) error {
+func (s *story) outage(name string) demo.Act {
+	return demo.Unharmed(func(ctx context.Context, process *demo.Process) error { return s.killServer(ctx, process, name) })
+}
+
+func (s *story) killServer(ctx context.Context, process *demo.Process, name string) error {
 	o := order{Item: "clock", Pieces: 1, From: mariadbName, To: postgresName}
 	s.Print("\n%d  kill -9 of %s between its vote and the decision: %s\n", len(s.Deals)+1, name, o)
 	before, err := s.read(ctx)

@@ -117,29 +117,11 @@ func (s *story) tell(ctx context.Context) error {
 }
 
 func (s *story) acts(ctx context.Context) error {
-	process, err := s.Start(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { process.End() }()
-	if _, err := process.Until(ctx, demo.EventReady); err != nil {
-		return err
-	}
-	if err := s.commit(ctx, process); err != nil {
-		return err
-	}
-	if err := s.refusal(ctx, process); err != nil {
-		return err
-	}
-	if process, err = s.crash(ctx, process); err != nil {
-		return err
-	}
+	acts := []demo.Act{demo.Unharmed(s.commit), demo.Unharmed(s.refusal), s.crash}
 	for _, name := range s.killable() {
-		if err := s.outage(ctx, process, name); err != nil {
-			return err
-		}
+		acts = append(acts, s.outage(name))
 	}
-	if err := process.Close(ctx); err != nil {
+	if err := s.Show(ctx, acts...); err != nil {
 		return err
 	}
 	storm, err := s.storm(ctx)

@@ -17,14 +17,7 @@ func (s *story) prove(ctx context.Context, storm *demo.Storm[order]) error {
 	if err != nil {
 		return err
 	}
-	s.Print("\nProof, read from the servers\n")
-	for _, c := range append(proveAccount(a, s.Deals), proveStorm(storm)...) {
-		s.Claim("", c)
-	}
-	if s.Failed {
-		return demo.ErrNotProven
-	}
-	return nil
+	return s.Prove("the servers", append(proveAccount(a, s.Deals), proveStorm(storm)...))
 }
 
 // proveAccount checks what the servers say, and whether that agrees with what the

@@ -3,7 +3,6 @@ package orders
 import (
 	"context"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/assent-tm/assent/cmd/assent/demo"
@@ -66,7 +65,7 @@ func (s *story) storm(ctx context.Context) (*demo.Storm[order], error) {
 }
 
 func (s *story) tellToll(storm *demo.Storm[order], took time.Duration) {
-	committed, doubtful, toll := storm.Committed(), storm.Doubtful(), storm.Toll
+	committed, toll := storm.Committed(), storm.Toll
 	s.Line("orders", "%s committed, %s refused, in %.1f s", demo.Count(committed), demo.Count(len(storm.Deals)-committed), took.Seconds())
 	of := "of the coordinator alone"
 	if len(s.killable()) > 0 {
@@ -76,10 +75,5 @@ func (s *story) tellToll(storm *demo.Storm[order], took time.Duration) {
 		}
 	}
 	s.Line("kills", "%s, %s; %s left a transaction in doubt", demo.Count(toll.Kills), of, demo.Count(toll.MetInDoubt))
-	s.Line("in doubt", "%s transactions: %s were then committed, %s rolled back", demo.Count(len(toll.InDoubt)), demo.Count(doubtful), demo.Count(len(toll.InDoubt)-doubtful))
-	s.Line("done anew", "%s times, each after the rollback was certain", demo.Count(storm.Anew()))
-	if r := toll.Recoveries; len(r) > 0 {
-		slices.Sort(r)
-		s.Line("recovery", "%s after a restart in the median, %s at most", demo.Millis(r[len(r)/2]), demo.Millis(r[len(r)-1]))
-	}
+	s.TellDoubt(storm, "done")
 }
