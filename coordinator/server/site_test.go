@@ -42,7 +42,7 @@ type change struct {
 	server func(*server.Config)
 }
 
-func newSite(t *testing.T, changes ...change) *site {
+func newSite(t testing.TB, changes ...change) *site {
 	t.Helper()
 	s := &site{log: waltest.NewMemory(), a: newBank("bank_a"), b: newBank("bank_b")}
 	config := coordinator.Config{Domain: "test", Store: s.log.Open(), Participants: []participant.Participant{s.a, s.b}}
@@ -67,7 +67,7 @@ func newSite(t *testing.T, changes ...change) *site {
 	return s
 }
 
-func (s *site) serve(t *testing.T) {
+func (s *site) serve(t testing.TB) {
 	t.Helper()
 	api, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
