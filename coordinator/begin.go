@@ -79,8 +79,8 @@ func WithOwner(owner string) BeginOption { return func(o *BeginOptions) { o.Owne
 // if a crash loses the transaction, it is rolled back (R3). Name, owner and
 // request id have 1 KiB together.
 //
-// Errors: ErrLimit for MaxOpen undecided transactions or too long attributes, and
-// ErrLogFull for a log without room; ErrConflict for the request id of a Submit;
+// Errors: ErrLimit for MaxOpen undecided transactions, MaxOpenPerOwner of the owner or
+// too long attributes, and ErrLogFull for a log without room; ErrConflict for the request id of a Submit;
 // ErrClosed, ErrSafeMode; ErrLogFailed or ErrNotOwner once the log has failed; ctx's
 // error if it has ended already. A negative timeout is an error of its own.
 func (d *DTM) Begin(ctx context.Context, options ...BeginOption) (participant.TxID, error) {
@@ -151,13 +151,12 @@ func (d *DTM) beginNew(timeout time.Duration, attributes record.Attributes, s *s
 			return nil, err
 		}
 	}
-	if open := d.open.Add(1); open > int64(d.config.MaxOpen) {
-		d.open.Add(-1)
-		return nil, fmt.Errorf("%w: %d transactions are undecided (Config.MaxOpen)", ErrLimit, d.config.MaxOpen)
+	if err := d.countOpen(attributes); err != nil {
+		return nil, err
 	}
 	unique, err := uuid.NewV7()
 	if err != nil {
-		d.open.Add(-1)
+		d.uncountOpen(attributes)
 		return nil, fmt.Errorf("make a transaction id: %w", err)
 	}
 	now := time.Now()
@@ -173,7 +172,7 @@ func (d *DTM) beginNew(timeout time.Duration, attributes record.Attributes, s *s
 		err = refusedForLog(t.failure)
 	}
 	if err != nil {
-		d.open.Add(-1)
+		d.uncountOpen(attributes)
 		return nil, err
 	}
 	if s != nil {

@@ -85,6 +85,9 @@ type Config struct {
 
 	// MaxOpen is the number of undecided transactions (R12). Default 100,000.
 	MaxOpen int
+	// MaxOpenPerOwner is the number of those with the same owner; see WithOwner. 0: as
+	// many as MaxOpen.
+	MaxOpenPerOwner int
 	// MaxParticipants is the number of participants that may be registered (R12).
 	// Default 1000.
 	MaxParticipants int
@@ -117,6 +120,9 @@ func (c *Config) validate() error {
 		positive(&c.MaxInFlight, DefaultMaxInFlight, "Config.MaxInFlight"),
 	); err != nil {
 		return err
+	}
+	if c.MaxOpenPerOwner < 0 {
+		return fmt.Errorf("Config.MaxOpenPerOwner: %d is negative", c.MaxOpenPerOwner)
 	}
 	if c.RetryMax < c.RetryMin {
 		return fmt.Errorf("Config.RetryMax: %s is below RetryMin, %s", c.RetryMax, c.RetryMin)

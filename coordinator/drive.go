@@ -182,7 +182,7 @@ func (d *DTM) settle(t *transaction) (decided bool) {
 	if t.counted && (decision.Valid() || phase == protocol.Delegated || phase == protocol.Stopped) {
 		// R12: what only waits for a participant counts there, as undelivered.
 		t.counted = false
-		d.open.Add(-1)
+		d.uncountOpen(t.begun.Attributes)
 	}
 	if !decision.Valid() && phase != protocol.Stopped || t.settled {
 		return false

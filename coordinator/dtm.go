@@ -40,6 +40,7 @@ type DTM struct {
 	safeMode    atomic.Pointer[string]
 	accepted    participant.Term // proves nothing any more, nor do those before it (R10)
 
+	owners      owners
 	endpointsMu sync.RWMutex
 	endpoints   map[string]*endpoint
 
