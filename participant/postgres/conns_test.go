@@ -182,6 +182,23 @@ func TestPreparedBranchKeepsItsConnection(t *testing.T) {
 	}
 }
 
+// A branch in doubt, however long, keeps no other from a connection.
+func TestBranchesInDoubtMakeRoomInThePool(t *testing.T) {
+	const conns = 2
+	f := newFixture(t, func(c *pgxpool.Config) { c.MaxConns = conns })
+	f.KeepFor(time.Hour)
+	var inDoubt []*transaction
+	for range 3 * conns {
+		inDoubt = append(inDoubt, f.prepared())
+	}
+	require.Equal(t, 3*conns, f.inDoubt())
+	for _, tx := range inDoubt {
+		require.NoError(t, f.Commit(t.Context(), tx.Branch))
+		require.Equal(t, 1, f.effects(tx))
+	}
+	f.poolIsClean()
+}
+
 // What runs on the participant's own connections leaves no trace that could fail a
 // SERIALIZABLE branch, whatever the database has as its default.
 func TestOwnStatementsConflictWithNobody(t *testing.T) {

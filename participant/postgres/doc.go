@@ -58,9 +58,9 @@
 //
 // A prepared branch keeps its connection until it is told its decision, or for a
 // second, so that branches are finished as concurrently as they were prepared, and
-// share the server's fsyncs. Everything else runs on a pool of two connections that the
-// participant has for itself: finishing a branch after that second, or in another
-// process, tombstones, lists. Sessions that wait for the locks of branches in doubt may
+// share the server's fsyncs; while a Join waits for a connection of the pool, for 50 ms.
+// Everything else runs on a pool of two connections that the participant has for
+// itself: finishing a branch after that time, or in another process, tombstones, lists. Sessions that wait for the locks of branches in doubt may
 // fill the user's pool; they never keep the coordinator from ending those branches.
 // What has begun so goes on when its caller's context ends: nobody breaks a connection
 // that others wait for.

@@ -109,7 +109,9 @@ func (p *Participant) join(ctx context.Context, tx participant.Enlister, connect
 
 // open gives the session its connection and its branch.
 func (s *session) open(ctx context.Context, tx participant.Enlister, connect connector) (err error) {
+	over := s.p.waits()
 	lease, handle, err := connect(ctx, s)
+	over()
 	if err != nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()

@@ -9,14 +9,19 @@ import (
 	"github.com/assent-tm/assent/participant"
 )
 
-// keepTime is how long a prepared branch keeps its connection: as a rule the decision
-// comes much sooner, and is told on it. So as many branches are finished at once as
-// were prepared at once, and share the server's fsyncs, which two connections of the
-// participant's own could not do.
-const keepTime = time.Second
+const (
+	// keepTime is how long a prepared branch keeps its connection: as a rule the
+	// decision comes much sooner, and is told on it. So as many branches are finished
+	// at once as were prepared at once, and share the server's fsyncs, which two
+	// connections of the participant's own could not do.
+	keepTime = time.Second
+	// yieldTime is how long it does if a branch that begins waits for a connection: a
+	// participant that is slow to vote elsewhere must not make this one slow, too.
+	yieldTime = 50 * time.Millisecond
+)
 
-// keep keeps the connection of a branch that voted prepared, for tell or until keepTime
-// is over.
+// keep keeps the connection of a branch that voted prepared, for tell or until its
+// time is over.
 func (p *Participant) keep(tx participant.TxID, l lease) {
 	p.mu.Lock()
 	keeps := !p.closing
@@ -28,7 +33,35 @@ func (p *Participant) keep(tx participant.TxID, l lease) {
 		l.giveBack(false)
 		return
 	}
-	time.AfterFunc(keepTime, func() { p.letGo(tx, l) })
+	p.keepOn(tx, l, time.Now().Add(p.keepTime))
+}
+
+// keepOn looks, every yieldTime, whether the connection is to be given back.
+func (p *Participant) keepOn(tx participant.TxID, l lease, until time.Time) {
+	time.AfterFunc(yieldTime, func() {
+		p.mu.Lock()
+		keeps, wanted := p.kept[tx] == l, p.waiting > 0
+		p.mu.Unlock()
+		switch {
+		case !keeps:
+		case wanted || !time.Now().Before(until):
+			p.letGo(tx, l)
+		default:
+			p.keepOn(tx, l, until)
+		}
+	})
+}
+
+// waits tells that a branch waits for a connection of the user's pool, until the
+// returned function is called.
+func (p *Participant) waits() (over func()) {
+	wait := func(n int) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.waiting += n
+	}
+	wait(1)
+	return func() { wait(-1) }
 }
 
 // letGo gives a connection back that is still kept.

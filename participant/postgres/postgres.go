@@ -72,6 +72,8 @@ type Participant struct {
 	// tables.
 	witnessName string
 
+	keepTime time.Duration // the constant, but in tests
+
 	db  *sql.DB       // hands out connections of cfg.Pool
 	own *pgxpool.Pool // for phase two and all else that is not a branch's own work
 	// role is what the own connections run as, "" if that is a superuser; nil until
@@ -81,6 +83,7 @@ type Participant struct {
 	mu       sync.Mutex
 	sessions map[participant.TxID]*session
 	kept     map[participant.TxID]lease // of branches in doubt
+	waiting  int                        // calls of Join that have no connection yet
 	closing  bool                       // no session begins any more
 	closed   bool                       // no task either
 	// tasks are the goroutines of the participant.
@@ -110,7 +113,10 @@ func New(ctx context.Context, cfg Config) (*Participant, error) {
 		return nil, err
 	}
 	table := qualified(cfg.Table)
-	p := &Participant{cfg: cfg, table: table, sql: newStatements(table), sessions: make(map[participant.TxID]*session), kept: make(map[participant.TxID]lease)}
+	p := &Participant{
+		cfg: cfg, table: table, sql: newStatements(table), keepTime: keepTime,
+		sessions: make(map[participant.TxID]*session), kept: make(map[participant.TxID]lease),
+	}
 	if cfg.Pool.Config().ConnConfig.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
 		p.witnessName = "assent: witness in " + table
 	}

@@ -45,6 +45,7 @@ func StartPostgres(ctx context.Context, settings ...string) (*Postgres, error) {
 			defaults := []string{
 				"listen_addresses=" + loopback, "port=" + strconv.Itoa(port), "unix_socket_directories=" + dir,
 				"fsync=on", "max_prepared_transactions=64",
+				"recovery_init_sync_method=syncfs", // a start after a kill need not sync each file of each database
 			}
 			for _, setting := range append(defaults, settings...) {
 				command.Args = append(command.Args, "-c", setting)
