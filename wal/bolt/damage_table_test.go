@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -312,7 +313,12 @@ func TestDamageTable(t *testing.T) {
 	s.pages(t, tb)
 	s.others(t, tb)
 	t.Log(tb)
-	require.Equal(t, damageTable, tb.String())
+	want, got := damageTable, tb.String()
+	if sampled() { // it comes to the same ends, less often
+		count := regexp.MustCompile(` +\d+`)
+		want, got = count.ReplaceAllString(want, " some"), count.ReplaceAllString(got, " some")
+	}
+	require.Equal(t, want, got)
 	s.ignored(t, unnoticed, copied)
 }
 
@@ -354,11 +360,18 @@ func bboltFile(t *testing.T, fill func(*bbolt.Tx) error) []byte {
 	return read(t, path)
 }
 
-// flips flips each bit, alone; of free pages one in each byte. It returns where that
-// goes unnoticed, and where the log is opened by a copy.
+// sampled reports whether a sample of the bits will do: the reader that goes before
+// bbolt takes no notice of SingleSync in a file that was closed.
+func sampled() bool { return testing.Short() || smallMap.SingleSync }
+
+// flips flips each bit, alone; of free pages one in each byte. Of a sample one of 17. It
+// returns where that goes unnoticed, and where the log is opened by a copy.
 func (s *specimen) flips(t *testing.T, tb *table) (unnoticed, copied []int) {
-	content := bytes.Clone(s.content)
-	for bit := range 8 * len(content) {
+	content, step := bytes.Clone(s.content), 1
+	if sampled() {
+		step = 17
+	}
+	for bit := 0; bit < 8*len(content); bit += step {
 		kind := s.kinds[bit/8/s.pageSize]
 		if kind == "free page" && bit%8 != bit/8%8 {
 			continue

@@ -31,8 +31,11 @@ func TestR12InterruptedOpensFitOnAFullDisk(t *testing.T) {
 		require.NoError(t, c.log.Close(t.Context()))
 		crash(t, s)
 
-		killed := errors.New("killed")
-		for round := range 12 {
+		killed, starts := errors.New("killed"), 12
+		if testing.Short() {
+			starts = 4
+		}
+		for round := range starts {
 			s := open(t, d.path())
 			_, _, err := wal.Open(t.Context(), waltest.Faulty(s, func(call waltest.Call) waltest.Fault {
 				last := call.Op == waltest.OpDelete && call.Term == c.log.Term()

@@ -21,8 +21,12 @@ import (
 
 var singleSync = &Options{MapSize: 1 << 20, SingleSync: true}
 
+// concurrent are the tests in which several goroutines or processes use a log at once.
+const concurrent = "^(TestStoreConforms|TestSnapshotWhileTheLogIsUsed|TestReaderBesideABusyWriter|" +
+	"TestR1R5AcknowledgedAppendsSurviveKill|TestR12StuckTransactionsDoNotGrowTheFile)$"
+
 // A log with one sync per commit keeps every promise: all tests of this package,
-// once more, but those that are about it anyway.
+// once more, but those that are about it anyway. In a short run those that are concurrent.
 func TestAllTestsWithSingleSync(t *testing.T) {
 	if smallMap.SingleSync {
 		t.Log("this is that run")
@@ -30,7 +34,7 @@ func TestAllTestsWithSingleSync(t *testing.T) {
 	}
 	args := []string{"-test.count=1", "-test.skip=TestAllTestsWithSingleSync|TornCommit|DamageOfALogInUse"}
 	if testing.Short() {
-		args = append(args, "-test.short")
+		args = append(args, "-test.short", "-test.run="+concurrent)
 	}
 	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
 	cmd.Env = append(os.Environ(), singleSyncEnv+"=1")
@@ -78,8 +82,11 @@ func TestR5DamageOfALogInUseLosesAtMostTheLastCommit(t *testing.T) {
 	im, err := openImage(bytes.NewReader(content), int64(len(content)))
 	require.NoError(t, err)
 	content = content[:int64(im.meta.highWater)*im.pageSize]
-	refused, kept, lost := 0, 0, 0
-	for i := rand.IntN(7); i < len(content); i += 7 {
+	refused, kept, lost, step := 0, 0, 0, 7
+	if testing.Short() {
+		step *= 17
+	}
+	for i := rand.IntN(step); i < len(content); i += step {
 		content[i] ^= 0x10
 		im, s, err := examine(bytes.NewReader(content), int64(len(content)), checkProof)
 		content[i] ^= 0x10
