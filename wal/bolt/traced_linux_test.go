@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -157,7 +158,8 @@ func (r *replayer) call(name string, args []string, result, path string) {
 		r.durable = append(r.durable, make([]byte, size-len(r.durable))...)
 	case name == "fdatasync", name == "fsync":
 		require.Equal(r, "0", result)
-		r.durable, r.waiting = r.with(r.waiting), nil
+		_ = r.apply(r.waiting)
+		r.waiting = nil
 		if name == "fdatasync" {
 			r.syncs++
 		}
@@ -185,25 +187,33 @@ func hexed(b []byte) string {
 	return s.String()
 }
 
-// with returns the file after some writes.
-func (r *replayer) with(writes []write) []byte {
-	image := bytes.Clone(r.durable)
-	for _, w := range writes {
-		copy(image[w.at:], w.data)
+// apply makes writes durable. undo takes that back.
+func (r *replayer) apply(writes []write) (undo func()) {
+	overwritten := make([]write, len(writes))
+	for i, w := range writes {
+		at := r.durable[w.at:][:len(w.data)]
+		overwritten[i] = write{w.at, bytes.Clone(at)}
+		copy(at, w.data)
 	}
-	return image
+	return func() {
+		for _, w := range slices.Backward(overwritten) {
+			copy(r.durable[w.at:], w.data)
+		}
+	}
 }
 
 // look reads the state that a commit ends in, when its meta page is written.
 func (r *replayer) look() {
-	got, s, err := r.examine(r.with(r.waiting))
+	got, s, err := r.examineWith(r.waiting)
 	require.NoError(r, err)
 	require.False(r, s.torn)
 	r.states = append(r.states, got)
 }
 
-func (r *replayer) examine(content []byte) (state, summary, error) {
-	im, s, err := examine(bytes.NewReader(content), int64(len(content)), checkProof)
+// examineWith examines the file as it is after some writes.
+func (r *replayer) examineWith(writes []write) (state, summary, error) {
+	defer r.apply(writes)()
+	im, s, err := examine(bytes.NewReader(r.durable), int64(len(r.durable)), checkProof)
 	if err != nil {
 		return state{}, s, err
 	}
@@ -227,7 +237,7 @@ func (r *replayer) cutPower() {
 			reached = append(reached, w)
 		}
 	}
-	got, s, err := r.examine(r.with(reached))
+	got, s, err := r.examineWith(reached)
 	require.NoError(r, err)
 	if s.torn {
 		r.torn++
