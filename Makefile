@@ -6,6 +6,10 @@
 # concurrent test out.
 EXHAUSTIVE := coordinator/protocol wal wal/bolt
 
+# A program with the race detector waits a second when it ends, for the races of goroutines
+# that are left. Tests start hundreds of programs, and leave no goroutine.
+export GORACE ?= atexit_sleep_ms=20
+
 # Looked up when used: `make help` must not wait for them.
 all        = $(shell go list -e ./...)
 exhaustive = $(filter $(addprefix %/,$(EXHAUSTIVE)),$(all))
