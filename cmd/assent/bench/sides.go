@@ -36,7 +36,10 @@ func openAssent(ctx context.Context, dir string, change ...func(*coordinator.Con
 		return nil, err
 	}
 	a := &assent{store: store, participants: []participant.Participant{idle("bank_a"), idle("bank_b")}}
-	config := coordinator.Config{Domain: "bench", Store: store, Participants: a.participants, Logger: warnings()}
+	config := coordinator.Config{
+		Domain: "bench", Store: store, Participants: a.participants, Logger: warnings(),
+		CommitWait: time.Minute, // a busy disk makes figures worse, and does not end the run
+	}
 	for _, c := range change {
 		c(&config)
 	}
