@@ -105,7 +105,8 @@ func explained(err error) error {
 	var (
 		unverified *tls.CertificateVerificationError
 		hostname   x509.HostnameError
-		alert      tls.AlertError
+		alert      *net.OpError
+		noTLS      tls.RecordHeaderError
 		noName     *net.DNSError
 	)
 	switch {
@@ -113,9 +114,9 @@ func explained(err error) error {
 		return err
 	case errors.As(err, &unverified), errors.As(err, &hostname):
 		return fmt.Errorf("%w: the service's certificate is not valid here: set TLS.RootCAs or TLS.ServerName, or renew it: %w", participant.ErrConfig, err)
-	case errors.As(err, &alert):
+	case errors.As(err, &alert) && alert.Op == "remote error": // crypto/tls: a fatal alert
 		return fmt.Errorf("%w: the service refused the TLS handshake: it may want a certificate, TLS.Certificates: %w", participant.ErrConfig, err)
-	case errors.Is(err, http.ErrSchemeMismatch):
+	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &noTLS):
 		return fmt.Errorf("%w: the service does not speak TLS, and the URL is https: %w", participant.ErrConfig, err)
 	case errors.As(err, &noName) && noName.IsNotFound:
 		return fmt.Errorf("%w: nobody has the name in the URL: %w", participant.ErrConfig, err)

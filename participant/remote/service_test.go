@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -183,3 +185,6 @@ func serveHandler(t testing.TB, h http.Handler) string {
 	t.Cleanup(server.Close)
 	return server.URL
 }
+
+// quiet is for servers whose clients are expected to fail.
+func quiet() *log.Logger { return log.New(io.Discard, "", 0) }
