@@ -3,6 +3,7 @@ package nats
 import (
 	"fmt"
 	"log/slog"
+	"math"
 	"strings"
 	"time"
 
@@ -16,8 +17,8 @@ import (
 // Defaults of Config.
 const (
 	DefaultMaxMessages = maxMessages
-	DefaultMaxBytes    = 1 << 20
-	DefaultMaxStaged   = 256 << 20
+	DefaultMaxBytes    = staging.DefaultBytes
+	DefaultMaxStaged   = staging.DefaultTotal
 	// DefaultRetention is as long as a coordinator keeps outcomes, and many times
 	// longer than any call lives.
 	DefaultRetention    = time.Hour
@@ -102,13 +103,11 @@ func New(cfg Config) (*Participant, error) {
 		return nil, err
 	}
 	return &Participant{
-		cfg:  cfg,
-		conn: cfg.JetStream.Conn(),
-		sessions: staging.New[message](staging.Limits{
-			Items: cfg.MaxMessages, Bytes: cfg.MaxBytes, Total: cfg.MaxStaged, What: "messages", Name: "Config.MaxMessages",
-		}),
-		terms:   newTerms(),
-		batches: make(chan struct{}, maxBatches),
+		cfg:      cfg,
+		conn:     cfg.JetStream.Conn(),
+		sessions: staging.New[message](cfg.limits()),
+		terms:    newTerms(),
+		batches:  make(chan struct{}, maxBatches),
 	}, nil
 }
 
@@ -125,15 +124,6 @@ func (c Config) withDefaults() Config {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	if c.MaxMessages == 0 {
-		c.MaxMessages = DefaultMaxMessages
-	}
-	if c.MaxBytes == 0 {
-		c.MaxBytes = DefaultMaxBytes
-	}
-	if c.MaxStaged == 0 {
-		c.MaxStaged = max(DefaultMaxStaged, c.MaxBytes)
-	}
 	if c.Retention == 0 {
 		c.Retention = DefaultRetention
 	}
@@ -143,12 +133,19 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+func (c Config) limits() staging.Limits {
+	return staging.Limits{
+		Items: c.MaxMessages, Bytes: c.MaxBytes, Total: c.MaxStaged, What: "messages", Name: "Config.MaxMessages",
+	}.WithDefaults(DefaultMaxMessages)
+}
+
 func (c Config) validate() error {
 	if err := participant.ValidName(c.Name); err != nil {
 		return err
 	}
-	wrong := ""
+	wrong := c.limits().Wrong(maxMessages, math.MaxInt)
 	switch {
+	case wrong != "":
 	case c.JetStream == nil:
 		wrong = "JetStream is nil"
 	case !validStreamName(c.Stream):
@@ -159,10 +156,6 @@ func (c Config) validate() error {
 		wrong = "Staging is Stream: it needs one of its own"
 	case wrongSubject(c.Subject) != nil:
 		wrong = fmt.Sprintf("Subject: %v", wrongSubject(c.Subject))
-	case c.MaxMessages < 1 || c.MaxMessages > maxMessages:
-		wrong = fmt.Sprintf("MaxMessages %d is not 1 to %d", c.MaxMessages, maxMessages)
-	case c.MaxBytes < 1 || c.MaxStaged < c.MaxBytes:
-		wrong = fmt.Sprintf("MaxBytes %d must be at least 1 and MaxStaged %d at least MaxBytes", c.MaxBytes, c.MaxStaged)
 	case c.Retention < time.Second || c.MaxRetention < c.Retention:
 		wrong = fmt.Sprintf("Retention %s must be at least 1 s and MaxRetention %s at least Retention", c.Retention, c.MaxRetention)
 	}

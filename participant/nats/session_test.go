@@ -207,21 +207,21 @@ func TestJoinTellsWhatIsWrong(t *testing.T) {
 func TestNewRejects(t *testing.T) {
 	js := connect(t, server(t).URL())
 	for says, change := range map[string]func(*nats.Config){
-		"name":                       func(c *nats.Config) { c.Name = "" },
-		"JetStream is nil":           func(c *nats.Config) { c.JetStream = nil },
-		`Stream "" is no name`:       func(c *nats.Config) { c.Stream = "" },
-		`Stream "a.b" is no name`:    func(c *nats.Config) { c.Stream = "a.b" },
-		`Staging "ASSENT_a.b" is no`: func(c *nats.Config) { c.Name = "a.b" },
-		"Staging is Stream":          func(c *nats.Config) { c.Staging = stream },
-		`"a.*" has a wildcard`:       func(c *nats.Config) { c.Subject = "a.*" },
-		`"a." has an empty token`:    func(c *nats.Config) { c.Subject = "a." },
-		"a subject of 3000 bytes":    func(c *nats.Config) { c.Subject = strings.Repeat("a", 3000) },
-		"MaxMessages 1000":           func(c *nats.Config) { c.MaxMessages = 1000 },
-		"MaxMessages -1":             func(c *nats.Config) { c.MaxMessages = -1 },
-		"MaxBytes -1":                func(c *nats.Config) { c.MaxBytes = -1 },
-		"MaxStaged 5 at least":       func(c *nats.Config) { c.MaxStaged = 5 },
-		"Retention 1ms":              func(c *nats.Config) { c.Retention = time.Millisecond },
-		"MaxRetention 1m0s at":       func(c *nats.Config) { c.Retention, c.MaxRetention = time.Hour, time.Minute },
+		"name":                         func(c *nats.Config) { c.Name = "" },
+		"JetStream is nil":             func(c *nats.Config) { c.JetStream = nil },
+		`Stream "" is no name`:         func(c *nats.Config) { c.Stream = "" },
+		`Stream "a.b" is no name`:      func(c *nats.Config) { c.Stream = "a.b" },
+		`Staging "ASSENT_a.b" is no`:   func(c *nats.Config) { c.Name = "a.b" },
+		"Staging is Stream":            func(c *nats.Config) { c.Staging = stream },
+		`"a.*" has a wildcard`:         func(c *nats.Config) { c.Subject = "a.*" },
+		`"a." has an empty token`:      func(c *nats.Config) { c.Subject = "a." },
+		"a subject of 3000 bytes":      func(c *nats.Config) { c.Subject = strings.Repeat("a", 3000) },
+		"MaxMessages 1000":             func(c *nats.Config) { c.MaxMessages = 1000 },
+		"MaxMessages -1":               func(c *nats.Config) { c.MaxMessages = -1 },
+		"MaxBytes -1":                  func(c *nats.Config) { c.MaxBytes = -1 },
+		"MaxStaged 5 must be at least": func(c *nats.Config) { c.MaxStaged = 5 },
+		"Retention 1ms":                func(c *nats.Config) { c.Retention = time.Millisecond },
+		"MaxRetention 1m0s at":         func(c *nats.Config) { c.Retention, c.MaxRetention = time.Hour, time.Minute },
 	} {
 		cfg := nats.Config{Name: "outbox", JetStream: js, Stream: stream}
 		change(&cfg)

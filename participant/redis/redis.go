@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -16,8 +17,8 @@ import (
 // Defaults of Config.
 const (
 	DefaultMaxOperations = 1000
-	DefaultMaxBytes      = 1 << 20
-	DefaultMaxStaged     = 256 << 20
+	DefaultMaxBytes      = staging.DefaultBytes
+	DefaultMaxStaged     = staging.DefaultTotal
 	// DefaultRetention is as long as a coordinator keeps outcomes, and many times
 	// longer than any call lives.
 	DefaultRetention    = time.Hour
@@ -93,11 +94,9 @@ func New(cfg Config) (*Participant, error) {
 		return nil, err
 	}
 	return &Participant{
-		cfg:  cfg,
-		keys: newKeys(cfg.HashTag, cfg.Name),
-		sessions: staging.New[operation](staging.Limits{
-			Items: cfg.MaxOperations, Bytes: cfg.MaxBytes, Total: cfg.MaxStaged, What: "operations", Name: "Config.MaxOperations",
-		}),
+		cfg:      cfg,
+		keys:     newKeys(cfg.HashTag, cfg.Name),
+		sessions: staging.New[operation](cfg.limits()),
 	}, nil
 }
 
@@ -111,15 +110,6 @@ func (c Config) withDefaults() Config {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	if c.MaxOperations == 0 {
-		c.MaxOperations = DefaultMaxOperations
-	}
-	if c.MaxBytes == 0 {
-		c.MaxBytes = DefaultMaxBytes
-	}
-	if c.MaxStaged == 0 {
-		c.MaxStaged = max(DefaultMaxStaged, c.MaxBytes)
-	}
 	if c.Retention == 0 {
 		c.Retention = DefaultRetention
 	}
@@ -129,18 +119,21 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+func (c Config) limits() staging.Limits {
+	return staging.Limits{
+		Items: c.MaxOperations, Bytes: c.MaxBytes, Total: c.MaxStaged, What: "operations", Name: "Config.MaxOperations",
+	}.WithDefaults(DefaultMaxOperations)
+}
+
 func (c Config) validate() error {
 	if err := participant.ValidName(c.Name); err != nil {
 		return err
 	}
-	wrong := wrongClient(c.Client)
+	wrong := cmp.Or(wrongClient(c.Client), c.limits().Wrong(maxBytes/operationOverhead, maxBytes))
 	switch {
 	case wrong != "":
 	case strings.ContainsAny(c.HashTag, "{}") || len(c.HashTag) > participant.MaxName:
 		wrong = fmt.Sprintf("HashTag %q is longer than %d bytes or has a brace", c.HashTag, participant.MaxName)
-	case c.MaxOperations < 1 || c.MaxBytes < 1 || c.MaxBytes > maxBytes || c.MaxStaged < c.MaxBytes:
-		wrong = fmt.Sprintf("MaxOperations %d and MaxBytes %d must be at least 1, MaxBytes at most %d and MaxStaged %d at least MaxBytes",
-			c.MaxOperations, c.MaxBytes, maxBytes, c.MaxStaged)
 	case c.Retention < time.Second || c.MaxRetention < c.Retention:
 		wrong = fmt.Sprintf("Retention %s must be at least 1 s and MaxRetention %s at least Retention", c.Retention, c.MaxRetention)
 	}

@@ -123,18 +123,18 @@ func TestNewRejects(t *testing.T) {
 	ring := goredis.NewRing(&goredis.RingOptions{ContextTimeoutEnabled: true})
 	defer func() { require.NoError(t, ring.Close()) }()
 	for says, change := range map[string]func(*redis.Config){
-		"name":                       func(c *redis.Config) { c.Name = "" },
-		"Client is a <nil>":          func(c *redis.Config) { c.Client = nil },
-		"Client is nil":              func(c *redis.Config) { c.Client = (*goredis.Client)(nil) },
-		"set it to true":             func(c *redis.Config) { c.Client = hasty },
-		"ReadTimeout":                func(c *redis.Config) { c.Client = endless },
-		"Client is a *redis.Ring":    func(c *redis.Config) { c.Client = ring },
-		"HashTag":                    func(c *redis.Config) { c.HashTag = "a}b" },
-		"MaxOperations -1":           func(c *redis.Config) { c.MaxOperations = -1 },
-		"MaxBytes at most 67108864":  func(c *redis.Config) { c.MaxBytes = 1 << 30 },
-		"MaxStaged 5 at least":       func(c *redis.Config) { c.MaxStaged = 5 },
-		"Retention 1ms":              func(c *redis.Config) { c.Retention = time.Millisecond },
-		"MaxRetention 1m0s at least": func(c *redis.Config) { c.Retention, c.MaxRetention = time.Hour, time.Minute },
+		"name":                    func(c *redis.Config) { c.Name = "" },
+		"Client is a <nil>":       func(c *redis.Config) { c.Client = nil },
+		"Client is nil":           func(c *redis.Config) { c.Client = (*goredis.Client)(nil) },
+		"set it to true":          func(c *redis.Config) { c.Client = hasty },
+		"ReadTimeout":             func(c *redis.Config) { c.Client = endless },
+		"Client is a *redis.Ring": func(c *redis.Config) { c.Client = ring },
+		"HashTag":                 func(c *redis.Config) { c.HashTag = "a}b" },
+		"MaxOperations -1":        func(c *redis.Config) { c.MaxOperations = -1 },
+		"MaxBytes 1073741824 is not 1 to 67108864": func(c *redis.Config) { c.MaxBytes = 1 << 30 },
+		"MaxStaged 5 must be at least":             func(c *redis.Config) { c.MaxStaged = 5 },
+		"Retention 1ms":                            func(c *redis.Config) { c.Retention = time.Millisecond },
+		"MaxRetention 1m0s at least":               func(c *redis.Config) { c.Retention, c.MaxRetention = time.Hour, time.Minute },
 	} {
 		cfg := redis.Config{Name: "orders", Client: client}
 		change(&cfg)

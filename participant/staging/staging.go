@@ -27,12 +27,47 @@ var (
 // sessionOverhead is what a session is taken to cost beside its items.
 const sessionOverhead = 512
 
+// Defaults of Limits.
+const (
+	DefaultBytes = 1 << 20
+	DefaultTotal = 256 << 20
+)
+
 // Limits bound what is staged (R12).
 type Limits struct {
 	// Items and Bytes bound one branch, Total the bytes of all together.
 	Items, Bytes, Total int
 	// What the items are called, in errors; Name is that of the field for Items.
 	What, Name string
+}
+
+// WithDefaults returns the limits with these many items, and the package's defaults,
+// where they are 0.
+func (l Limits) WithDefaults(items int) Limits {
+	if l.Items == 0 {
+		l.Items = items
+	}
+	if l.Bytes == 0 {
+		l.Bytes = DefaultBytes
+	}
+	if l.Total == 0 {
+		l.Total = max(DefaultTotal, l.Bytes)
+	}
+	return l
+}
+
+// Wrong tells what is wrong with limits of which a branch may have these at most; "" if
+// nothing is.
+func (l Limits) Wrong(items, bytes int) string {
+	switch {
+	case l.Items < 1 || l.Items > items:
+		return fmt.Sprintf("%s %d is not 1 to %d", l.Name, l.Items, items)
+	case l.Bytes < 1 || l.Bytes > bytes:
+		return fmt.Sprintf("Config.MaxBytes %d is not 1 to %d", l.Bytes, bytes)
+	case l.Total < l.Bytes:
+		return fmt.Sprintf("Config.MaxStaged %d must be at least MaxBytes %d", l.Total, l.Bytes)
+	}
+	return ""
 }
 
 // Sessions are those of a process that are neither prepared nor rolled back, by

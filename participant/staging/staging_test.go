@@ -47,6 +47,25 @@ func sessions(total int) *staging.Sessions[string] {
 	return staging.New[string](staging.Limits{Items: 3, Bytes: 1000, Total: total, What: "words", Name: "Config.MaxWords"})
 }
 
+func TestDefaultsAndBoundsOfLimits(t *testing.T) {
+	named := staging.Limits{What: "words", Name: "Config.MaxWords"}
+	defaults := named.WithDefaults(7)
+	require.Equal(t, [3]int{7, staging.DefaultBytes, staging.DefaultTotal}, [3]int{defaults.Items, defaults.Bytes, defaults.Total})
+	require.Empty(t, defaults.Wrong(7, staging.DefaultBytes))
+	large := staging.Limits{Items: 1, Bytes: 2 * staging.DefaultTotal}.WithDefaults(7)
+	require.Equal(t, [2]int{1, large.Bytes}, [2]int{large.Items, large.Total})
+	for says, l := range map[string]staging.Limits{
+		"Config.MaxWords 8 is not 1 to 7":                   {Items: 8},
+		"Config.MaxWords -1 is not 1 to 7":                  {Items: -1},
+		"Config.MaxBytes 1001 is not 1 to 1000":             {Bytes: 1001},
+		"Config.MaxBytes -1 is not 1 to 1000":               {Bytes: -1},
+		"Config.MaxStaged 99 must be at least MaxBytes 100": {Bytes: 100, Total: 99},
+	} {
+		l.Name = named.Name
+		require.Equal(t, says, l.WithDefaults(7).Wrong(7, 1000))
+	}
+}
+
 func join(t *testing.T, l *staging.Sessions[string], tx *transaction) *staging.Session[string] {
 	t.Helper()
 	s, err := l.Join(t.Context(), tx, nil, []byte("data"))
