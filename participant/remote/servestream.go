@@ -147,23 +147,32 @@ func (cfg *StreamConfig) prepare(ctx context.Context) (*answerer, context.Cancel
 func (cfg *StreamConfig) serveOne(ctx context.Context, a *answerer) (welcomed bool, err error) {
 	streamCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	// Until it is welcomed there is nothing to leave in good order.
-	stopWatching := context.AfterFunc(ctx, cancel)
-	defer stopWatching()
+	stopOpening := context.AfterFunc(ctx, cancel)
 	conn, err := cfg.Open(streamCtx)
+	stopOpening()
 	if err != nil {
 		return false, err
 	}
 	defer func() { _ = conn.Close() }()
-	late := time.AfterFunc(helloTime, cancel)
+	// Until it is welcomed there is nothing to leave in good order. An idle stream may
+	// not notice that its context has ended.
+	giveUp := func() {
+		cancel()
+		_ = conn.Close()
+	}
+	stopGreeting := context.AfterFunc(ctx, giveUp)
+	defer stopGreeting()
+	late := time.AfterFunc(helloTime, giveUp)
 	defer late.Stop()
 	welcome, err := cfg.greet(conn, a)
 	if err != nil {
 		return false, err
 	}
-	late.Stop()
-	if !stopWatching() {
+	if !stopGreeting() {
 		return false, context.Cause(ctx)
+	}
+	if !late.Stop() {
+		return false, errors.New("the server was too slow to say welcome")
 	}
 	a.stay()
 	a.welcome(welcome)
