@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -15,7 +16,7 @@ func (s *Server) patient(next http.Handler, streams map[string]bool) http.Handle
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p := &patience{ResponseWriter: w, body: r.Body, limit: s.config.PeerTimeout}
 		p.timer = time.AfterFunc(p.limit, p.end)
-		defer p.timer.Stop()
+		defer p.stop()
 		switch {
 		case streams[r.URL.Path]:
 			p.timer.Stop()
@@ -43,11 +44,27 @@ type patience struct {
 	limit time.Duration
 	timer *time.Timer
 	read  atomic.Bool // the body is
+
+	mu   sync.Mutex
+	over bool // the response is: nobody may touch it any more
+}
+
+// stop ends what is waited for. A timer, or the server's end, may be about to end it.
+func (p *patience) stop() {
+	p.timer.Stop()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.over = true
 }
 
 // stopReading ends a wait for the peer to send more; what is to be sent to it still
 // is.
 func (p *patience) stopReading() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over {
+		return
+	}
 	_ = http.NewResponseController(p.ResponseWriter).SetReadDeadline(time.Now().Add(-time.Second))
 }
 
@@ -55,6 +72,11 @@ func (p *patience) stopReading() {
 func (p *patience) end() {
 	if !p.read.Load() {
 		p.stopReading()
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.over {
 		return
 	}
 	_ = http.NewResponseController(p.ResponseWriter).SetWriteDeadline(time.Now().Add(-time.Second))
