@@ -34,7 +34,7 @@ func (c *Client) ServeParticipant(ctx context.Context, p participant.Participant
 	defer c.serveNoMore(name)
 	serveCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(c.life, cancel)()
+	defer context.AfterFunc(c.life, cancel)() //nolint:contextcheck // both ends end it
 	config := remote.StreamConfig{Participant: p, Instance: c.config.Instance, Open: c.attach}
 	if c.config.OnAttached != nil {
 		config.OnAttached = func() { c.config.OnAttached(name) }

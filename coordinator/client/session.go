@@ -77,7 +77,7 @@ func answered[A comparable](answer A, err error) (A, error) {
 // do sends a request and waits for its answer. Errors are like those of an RPC.
 func (s *session) do(ctx context.Context, r *assentv1.Request) (*assentv1.Answer, error) {
 	call := &sessionCall{answered: make(chan struct{}, 1)}
-	if err := s.put(r, call); err != nil {
+	if err := s.put(r, call); err != nil { //nolint:contextcheck // the stream outlives the call
 		return nil, err
 	}
 	select {

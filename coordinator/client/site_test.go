@@ -68,22 +68,16 @@ func (s *site) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- served.Serve(ctx, server.Listener{Net: api, Handler: served.API()}) }()
+	end := context.WithoutCancel(ctx)
 	s.stop = func() {
 		s.stop = nil
 		s.line.to("")
 		cancel()
-		err := errors.Join(<-done, hub.Close(ctx), s.dtm.Close(context.Background()), store.Close())
+		err := errors.Join(<-done, hub.Close(ctx), s.dtm.Close(end), store.Close())
 		if !errors.Is(err, context.Canceled) { // the hub's streams were ended
 			require.NoError(s.t, err)
 		}
 	}
-}
-
-// restart ends the server's process and starts another one on its log.
-func (s *site) restart() {
-	s.t.Helper()
-	s.stop()
-	s.start()
 }
 
 func (s *site) client(change ...func(*client.Config)) *client.Client {
