@@ -53,8 +53,8 @@ generate: ## make the Go code of the API anew, offline
 	cd $(API) && $(BUF) generate
 
 .PHONY: fmt
-fmt: ## format the Go files
-	$(GOFUMPT) -w $$(git ls-files -co --exclude-standard '*.go')
+fmt: ## format the Go files that are not generated
+	$(GOFUMPT) -w $$(git ls-files -co --exclude-standard '*.go' ':!$(API)')
 
 .PHONY: bench
 bench: ## run the benchmarks that match BENCH

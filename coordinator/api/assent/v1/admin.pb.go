@@ -7,14 +7,13 @@
 package assentv1
 
 import (
-	reflect "reflect"
-	sync "sync"
-	unsafe "unsafe"
-
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
+	reflect "reflect"
+	sync "sync"
+	unsafe "unsafe"
 )
 
 const (
@@ -1180,32 +1179,29 @@ func file_assent_v1_admin_proto_rawDescGZIP() []byte {
 	return file_assent_v1_admin_proto_rawDescData
 }
 
-var (
-	file_assent_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
-	file_assent_v1_admin_proto_goTypes  = []any{
-		(*RetryRequest)(nil),          // 0: assent.v1.RetryRequest
-		(*RetryResponse)(nil),         // 1: assent.v1.RetryResponse
-		(*PauseRequest)(nil),          // 2: assent.v1.PauseRequest
-		(*PauseResponse)(nil),         // 3: assent.v1.PauseResponse
-		(*ResumeRequest)(nil),         // 4: assent.v1.ResumeRequest
-		(*ResumeResponse)(nil),        // 5: assent.v1.ResumeResponse
-		(*ForgetBranchRequest)(nil),   // 6: assent.v1.ForgetBranchRequest
-		(*ForgetBranchResponse)(nil),  // 7: assent.v1.ForgetBranchResponse
-		(*ResolveRequest)(nil),        // 8: assent.v1.ResolveRequest
-		(*ResolveResponse)(nil),       // 9: assent.v1.ResolveResponse
-		(*OrphansRequest)(nil),        // 10: assent.v1.OrphansRequest
-		(*OrphansResponse)(nil),       // 11: assent.v1.OrphansResponse
-		(*Orphan)(nil),                // 12: assent.v1.Orphan
-		(*StatusRequest)(nil),         // 13: assent.v1.StatusRequest
-		(*StatusResponse)(nil),        // 14: assent.v1.StatusResponse
-		(*ParticipantStatus)(nil),     // 15: assent.v1.ParticipantStatus
-		(*LogStatus)(nil),             // 16: assent.v1.LogStatus
-		Outcome(0),                    // 17: assent.v1.Outcome
-		(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
-		(*durationpb.Duration)(nil),   // 19: google.protobuf.Duration
-	}
-)
-
+var file_assent_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_assent_v1_admin_proto_goTypes = []any{
+	(*RetryRequest)(nil),          // 0: assent.v1.RetryRequest
+	(*RetryResponse)(nil),         // 1: assent.v1.RetryResponse
+	(*PauseRequest)(nil),          // 2: assent.v1.PauseRequest
+	(*PauseResponse)(nil),         // 3: assent.v1.PauseResponse
+	(*ResumeRequest)(nil),         // 4: assent.v1.ResumeRequest
+	(*ResumeResponse)(nil),        // 5: assent.v1.ResumeResponse
+	(*ForgetBranchRequest)(nil),   // 6: assent.v1.ForgetBranchRequest
+	(*ForgetBranchResponse)(nil),  // 7: assent.v1.ForgetBranchResponse
+	(*ResolveRequest)(nil),        // 8: assent.v1.ResolveRequest
+	(*ResolveResponse)(nil),       // 9: assent.v1.ResolveResponse
+	(*OrphansRequest)(nil),        // 10: assent.v1.OrphansRequest
+	(*OrphansResponse)(nil),       // 11: assent.v1.OrphansResponse
+	(*Orphan)(nil),                // 12: assent.v1.Orphan
+	(*StatusRequest)(nil),         // 13: assent.v1.StatusRequest
+	(*StatusResponse)(nil),        // 14: assent.v1.StatusResponse
+	(*ParticipantStatus)(nil),     // 15: assent.v1.ParticipantStatus
+	(*LogStatus)(nil),             // 16: assent.v1.LogStatus
+	(Outcome)(0),                  // 17: assent.v1.Outcome
+	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 19: google.protobuf.Duration
+}
 var file_assent_v1_admin_proto_depIdxs = []int32{
 	17, // 0: assent.v1.ResolveRequest.outcome:type_name -> assent.v1.Outcome
 	12, // 1: assent.v1.OrphansResponse.orphans:type_name -> assent.v1.Orphan

@@ -7,13 +7,12 @@
 package assentv1
 
 import (
-	reflect "reflect"
-	sync "sync"
-	unsafe "unsafe"
-
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
+	reflect "reflect"
+	sync "sync"
+	unsafe "unsafe"
 )
 
 const (
@@ -1651,38 +1650,35 @@ func file_assent_v1_participant_proto_rawDescGZIP() []byte {
 	return file_assent_v1_participant_proto_rawDescData
 }
 
-var (
-	file_assent_v1_participant_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-	file_assent_v1_participant_proto_msgTypes  = make([]protoimpl.MessageInfo, 22)
-	file_assent_v1_participant_proto_goTypes   = []any{
-		BranchState(0),                             // 0: assent.v1.BranchState
-		(*BranchRef)(nil),                          // 1: assent.v1.BranchRef
-		(*PrepareRequest)(nil),                     // 2: assent.v1.PrepareRequest
-		(*PrepareResponse)(nil),                    // 3: assent.v1.PrepareResponse
-		(*ParticipantServiceCommitRequest)(nil),    // 4: assent.v1.ParticipantServiceCommitRequest
-		(*ParticipantServiceCommitResponse)(nil),   // 5: assent.v1.ParticipantServiceCommitResponse
-		(*ParticipantServiceRollbackRequest)(nil),  // 6: assent.v1.ParticipantServiceRollbackRequest
-		(*ParticipantServiceRollbackResponse)(nil), // 7: assent.v1.ParticipantServiceRollbackResponse
-		(*ListPreparedRequest)(nil),                // 8: assent.v1.ListPreparedRequest
-		(*ListPreparedResponse)(nil),               // 9: assent.v1.ListPreparedResponse
-		(*ForgetRequest)(nil),                      // 10: assent.v1.ForgetRequest
-		(*ForgetResponse)(nil),                     // 11: assent.v1.ForgetResponse
-		(*AttachRequest)(nil),                      // 12: assent.v1.AttachRequest
-		(*Hello)(nil),                              // 13: assent.v1.Hello
-		(*AttachResponse)(nil),                     // 14: assent.v1.AttachResponse
-		(*Welcome)(nil),                            // 15: assent.v1.Welcome
-		(*Closing)(nil),                            // 16: assent.v1.Closing
-		(*ParticipantCalls)(nil),                   // 17: assent.v1.ParticipantCalls
-		(*ParticipantAnswers)(nil),                 // 18: assent.v1.ParticipantAnswers
-		(*ParticipantCall)(nil),                    // 19: assent.v1.ParticipantCall
-		(*Withdrawal)(nil),                         // 20: assent.v1.Withdrawal
-		(*ParticipantAnswer)(nil),                  // 21: assent.v1.ParticipantAnswer
-		(*ParticipantFailure)(nil),                 // 22: assent.v1.ParticipantFailure
-		(*timestamppb.Timestamp)(nil),              // 23: google.protobuf.Timestamp
-		Vote(0),                                    // 24: assent.v1.Vote
-	}
-)
-
+var file_assent_v1_participant_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_assent_v1_participant_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_assent_v1_participant_proto_goTypes = []any{
+	(BranchState)(0),                           // 0: assent.v1.BranchState
+	(*BranchRef)(nil),                          // 1: assent.v1.BranchRef
+	(*PrepareRequest)(nil),                     // 2: assent.v1.PrepareRequest
+	(*PrepareResponse)(nil),                    // 3: assent.v1.PrepareResponse
+	(*ParticipantServiceCommitRequest)(nil),    // 4: assent.v1.ParticipantServiceCommitRequest
+	(*ParticipantServiceCommitResponse)(nil),   // 5: assent.v1.ParticipantServiceCommitResponse
+	(*ParticipantServiceRollbackRequest)(nil),  // 6: assent.v1.ParticipantServiceRollbackRequest
+	(*ParticipantServiceRollbackResponse)(nil), // 7: assent.v1.ParticipantServiceRollbackResponse
+	(*ListPreparedRequest)(nil),                // 8: assent.v1.ListPreparedRequest
+	(*ListPreparedResponse)(nil),               // 9: assent.v1.ListPreparedResponse
+	(*ForgetRequest)(nil),                      // 10: assent.v1.ForgetRequest
+	(*ForgetResponse)(nil),                     // 11: assent.v1.ForgetResponse
+	(*AttachRequest)(nil),                      // 12: assent.v1.AttachRequest
+	(*Hello)(nil),                              // 13: assent.v1.Hello
+	(*AttachResponse)(nil),                     // 14: assent.v1.AttachResponse
+	(*Welcome)(nil),                            // 15: assent.v1.Welcome
+	(*Closing)(nil),                            // 16: assent.v1.Closing
+	(*ParticipantCalls)(nil),                   // 17: assent.v1.ParticipantCalls
+	(*ParticipantAnswers)(nil),                 // 18: assent.v1.ParticipantAnswers
+	(*ParticipantCall)(nil),                    // 19: assent.v1.ParticipantCall
+	(*Withdrawal)(nil),                         // 20: assent.v1.Withdrawal
+	(*ParticipantAnswer)(nil),                  // 21: assent.v1.ParticipantAnswer
+	(*ParticipantFailure)(nil),                 // 22: assent.v1.ParticipantFailure
+	(*timestamppb.Timestamp)(nil),              // 23: google.protobuf.Timestamp
+	(Vote)(0),                                  // 24: assent.v1.Vote
+}
 var file_assent_v1_participant_proto_depIdxs = []int32{
 	23, // 0: assent.v1.BranchRef.deadline:type_name -> google.protobuf.Timestamp
 	1,  // 1: assent.v1.PrepareRequest.branch:type_name -> assent.v1.BranchRef

@@ -7,14 +7,13 @@
 package assentv1
 
 import (
-	reflect "reflect"
-	sync "sync"
-	unsafe "unsafe"
-
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
+	reflect "reflect"
+	sync "sync"
+	unsafe "unsafe"
 )
 
 const (
@@ -2858,51 +2857,48 @@ func file_assent_v1_transaction_proto_rawDescGZIP() []byte {
 	return file_assent_v1_transaction_proto_rawDescData
 }
 
-var (
-	file_assent_v1_transaction_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-	file_assent_v1_transaction_proto_msgTypes  = make([]protoimpl.MessageInfo, 28)
-	file_assent_v1_transaction_proto_goTypes   = []any{
-		State(0),                      // 0: assent.v1.State
-		Decision(0),                   // 1: assent.v1.Decision
-		Vote(0),                       // 2: assent.v1.Vote
-		Outcome(0),                    // 3: assent.v1.Outcome
-		Cause(0),                      // 4: assent.v1.Cause
-		EventKind(0),                  // 5: assent.v1.EventKind
-		Inquiry(0),                    // 6: assent.v1.Inquiry
-		ErrorReason(0),                // 7: assent.v1.ErrorReason
-		(*Transaction)(nil),           // 8: assent.v1.Transaction
-		(*Branch)(nil),                // 9: assent.v1.Branch
-		(*BeginRequest)(nil),          // 10: assent.v1.BeginRequest
-		(*BeginResponse)(nil),         // 11: assent.v1.BeginResponse
-		(*Enlistment)(nil),            // 12: assent.v1.Enlistment
-		(*EnlistRequest)(nil),         // 13: assent.v1.EnlistRequest
-		(*EnlistResponse)(nil),        // 14: assent.v1.EnlistResponse
-		(*CommitRequest)(nil),         // 15: assent.v1.CommitRequest
-		(*CommitResponse)(nil),        // 16: assent.v1.CommitResponse
-		(*RollbackRequest)(nil),       // 17: assent.v1.RollbackRequest
-		(*RollbackResponse)(nil),      // 18: assent.v1.RollbackResponse
-		(*SubmitRequest)(nil),         // 19: assent.v1.SubmitRequest
-		(*SubmitResponse)(nil),        // 20: assent.v1.SubmitResponse
-		(*SessionRequest)(nil),        // 21: assent.v1.SessionRequest
-		(*Request)(nil),               // 22: assent.v1.Request
-		(*SessionResponse)(nil),       // 23: assent.v1.SessionResponse
-		(*Answer)(nil),                // 24: assent.v1.Answer
-		(*Failure)(nil),               // 25: assent.v1.Failure
-		(*GetRequest)(nil),            // 26: assent.v1.GetRequest
-		(*GetResponse)(nil),           // 27: assent.v1.GetResponse
-		(*ListRequest)(nil),           // 28: assent.v1.ListRequest
-		(*ListResponse)(nil),          // 29: assent.v1.ListResponse
-		(*WatchRequest)(nil),          // 30: assent.v1.WatchRequest
-		(*WatchResponse)(nil),         // 31: assent.v1.WatchResponse
-		(*Event)(nil),                 // 32: assent.v1.Event
-		(*OutcomeRequest)(nil),        // 33: assent.v1.OutcomeRequest
-		(*OutcomeResponse)(nil),       // 34: assent.v1.OutcomeResponse
-		(*ErrorInfo)(nil),             // 35: assent.v1.ErrorInfo
-		(*timestamppb.Timestamp)(nil), // 36: google.protobuf.Timestamp
-		(*durationpb.Duration)(nil),   // 37: google.protobuf.Duration
-	}
-)
-
+var file_assent_v1_transaction_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
+var file_assent_v1_transaction_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_assent_v1_transaction_proto_goTypes = []any{
+	(State)(0),                    // 0: assent.v1.State
+	(Decision)(0),                 // 1: assent.v1.Decision
+	(Vote)(0),                     // 2: assent.v1.Vote
+	(Outcome)(0),                  // 3: assent.v1.Outcome
+	(Cause)(0),                    // 4: assent.v1.Cause
+	(EventKind)(0),                // 5: assent.v1.EventKind
+	(Inquiry)(0),                  // 6: assent.v1.Inquiry
+	(ErrorReason)(0),              // 7: assent.v1.ErrorReason
+	(*Transaction)(nil),           // 8: assent.v1.Transaction
+	(*Branch)(nil),                // 9: assent.v1.Branch
+	(*BeginRequest)(nil),          // 10: assent.v1.BeginRequest
+	(*BeginResponse)(nil),         // 11: assent.v1.BeginResponse
+	(*Enlistment)(nil),            // 12: assent.v1.Enlistment
+	(*EnlistRequest)(nil),         // 13: assent.v1.EnlistRequest
+	(*EnlistResponse)(nil),        // 14: assent.v1.EnlistResponse
+	(*CommitRequest)(nil),         // 15: assent.v1.CommitRequest
+	(*CommitResponse)(nil),        // 16: assent.v1.CommitResponse
+	(*RollbackRequest)(nil),       // 17: assent.v1.RollbackRequest
+	(*RollbackResponse)(nil),      // 18: assent.v1.RollbackResponse
+	(*SubmitRequest)(nil),         // 19: assent.v1.SubmitRequest
+	(*SubmitResponse)(nil),        // 20: assent.v1.SubmitResponse
+	(*SessionRequest)(nil),        // 21: assent.v1.SessionRequest
+	(*Request)(nil),               // 22: assent.v1.Request
+	(*SessionResponse)(nil),       // 23: assent.v1.SessionResponse
+	(*Answer)(nil),                // 24: assent.v1.Answer
+	(*Failure)(nil),               // 25: assent.v1.Failure
+	(*GetRequest)(nil),            // 26: assent.v1.GetRequest
+	(*GetResponse)(nil),           // 27: assent.v1.GetResponse
+	(*ListRequest)(nil),           // 28: assent.v1.ListRequest
+	(*ListResponse)(nil),          // 29: assent.v1.ListResponse
+	(*WatchRequest)(nil),          // 30: assent.v1.WatchRequest
+	(*WatchResponse)(nil),         // 31: assent.v1.WatchResponse
+	(*Event)(nil),                 // 32: assent.v1.Event
+	(*OutcomeRequest)(nil),        // 33: assent.v1.OutcomeRequest
+	(*OutcomeResponse)(nil),       // 34: assent.v1.OutcomeResponse
+	(*ErrorInfo)(nil),             // 35: assent.v1.ErrorInfo
+	(*timestamppb.Timestamp)(nil), // 36: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 37: google.protobuf.Duration
+}
 var file_assent_v1_transaction_proto_depIdxs = []int32{
 	0,  // 0: assent.v1.Transaction.state:type_name -> assent.v1.State
 	1,  // 1: assent.v1.Transaction.decision:type_name -> assent.v1.Decision

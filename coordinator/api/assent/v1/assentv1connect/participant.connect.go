@@ -5,11 +5,10 @@
 package assentv1connect
 
 import (
-	context "context"
-	sync "sync"
-
 	connect "connectrpc.com/connect/v2"
+	context "context"
 	v1 "github.com/assent-tm/assent/coordinator/api/assent/v1"
+	sync "sync"
 )
 
 const (
@@ -261,13 +260,15 @@ func (h participantServiceHandler) forget(ctx context.Context, _ connect.Spec, s
 	return stream.Send(res)
 }
 
-var attachmentServiceAttachSpec = sync.OnceValue(func() connect.Spec {
-	return connect.Spec{
-		StreamType: connect.StreamTypeBidi,
-		Schema:     v1.File_assent_v1_participant_proto.Services().ByName("AttachmentService").Methods().ByName("Attach"),
-		Procedure:  AttachmentServiceAttachProcedure,
-	}
-})
+var (
+	attachmentServiceAttachSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeBidi,
+			Schema:     v1.File_assent_v1_participant_proto.Services().ByName("AttachmentService").Methods().ByName("Attach"),
+			Procedure:  AttachmentServiceAttachProcedure,
+		}
+	})
+)
 
 // AttachmentServiceClient is a client for the assent.v1.AttachmentService service.
 type AttachmentServiceClient interface {

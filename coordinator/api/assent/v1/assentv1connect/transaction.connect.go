@@ -5,11 +5,10 @@
 package assentv1connect
 
 import (
-	context "context"
-	sync "sync"
-
 	connect "connectrpc.com/connect/v2"
+	context "context"
 	v1 "github.com/assent-tm/assent/coordinator/api/assent/v1"
+	sync "sync"
 )
 
 const (

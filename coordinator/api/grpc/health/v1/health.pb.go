@@ -9,12 +9,11 @@
 package healthv1
 
 import (
+	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
+	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
-
-	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
-	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 )
 
 const (
@@ -194,16 +193,13 @@ func file_grpc_health_v1_health_proto_rawDescGZIP() []byte {
 	return file_grpc_health_v1_health_proto_rawDescData
 }
 
-var (
-	file_grpc_health_v1_health_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-	file_grpc_health_v1_health_proto_msgTypes  = make([]protoimpl.MessageInfo, 2)
-	file_grpc_health_v1_health_proto_goTypes   = []any{
-		HealthCheckResponse_ServingStatus(0), // 0: grpc.health.v1.HealthCheckResponse.ServingStatus
-		(*HealthCheckRequest)(nil),           // 1: grpc.health.v1.HealthCheckRequest
-		(*HealthCheckResponse)(nil),          // 2: grpc.health.v1.HealthCheckResponse
-	}
-)
-
+var file_grpc_health_v1_health_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_grpc_health_v1_health_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_grpc_health_v1_health_proto_goTypes = []any{
+	(HealthCheckResponse_ServingStatus)(0), // 0: grpc.health.v1.HealthCheckResponse.ServingStatus
+	(*HealthCheckRequest)(nil),             // 1: grpc.health.v1.HealthCheckRequest
+	(*HealthCheckResponse)(nil),            // 2: grpc.health.v1.HealthCheckResponse
+}
 var file_grpc_health_v1_health_proto_depIdxs = []int32{
 	0, // 0: grpc.health.v1.HealthCheckResponse.status:type_name -> grpc.health.v1.HealthCheckResponse.ServingStatus
 	1, // 1: grpc.health.v1.Health.Check:input_type -> grpc.health.v1.HealthCheckRequest

@@ -6,11 +6,10 @@
 package healthv1connect
 
 import (
-	context "context"
-	sync "sync"
-
 	connect "connectrpc.com/connect/v2"
+	context "context"
 	v1 "github.com/assent-tm/assent/coordinator/api/grpc/health/v1"
+	sync "sync"
 )
 
 const (
