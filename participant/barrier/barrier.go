@@ -30,7 +30,8 @@ const (
 // All its effects belong in tx: the function may run again after the local
 // transaction failed and was rolled back. It returns every error that tx gives,
 // wrapped or as it is, since some databases have then ended the transaction
-// already, and does not commit or roll back tx itself.
+// already, and does not commit or roll back tx itself: the row is looked at after it,
+// and the call fails if it is not as it was.
 type Func func(ctx context.Context, tx *sql.Tx, b participant.Branch) error
 
 // Config is what New needs. Name, DB, Dialect and the three functions are

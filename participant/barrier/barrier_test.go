@@ -350,40 +350,46 @@ func TestBranchThatIsNone(t *testing.T) {
 	})
 }
 
-// A function that hides an error of its tx may be past the end of the local
+// A function that hides an error of its tx, or ends it, may be past the end of the local
 // transaction: what it did counts for nothing, and nothing is acknowledged.
 func TestFunctionThatHidesAnError(t *testing.T) {
 	everywhere(t, func(t *testing.T, on *kind) {
-		hide := false
-		ending := func(f barrier.Func) barrier.Func {
-			return func(ctx context.Context, tx *sql.Tx, b participant.Branch) error {
-				if err := f(ctx, tx, b); err != nil || !hide {
-					return err
-				}
-				_, _ = tx.ExecContext(ctx, on.ending)
-				return nil
-			}
+		for _, ending := range on.endings {
+			t.Run(ending, func(t *testing.T) { testHiddenEnd(t, on, ending) })
 		}
-		s := on.newService(t, func(c *barrier.Config) {
-			c.Reserve, c.Confirm, c.Cancel = ending(c.Reserve), ending(c.Confirm), ending(c.Cancel)
-		})
-		kept, undone, never := branch(1), branch(2), branch(3)
-		s.prepare(kept)
-		s.prepare(undone)
-		hide = true
-		vote, err := s.Prepare(t.Context(), never)
-		require.Error(t, err)
-		require.Zero(t, vote)
-		require.Error(t, s.CommitOnePhase(t.Context(), never))
-		require.Error(t, s.Commit(t.Context(), kept))
-		require.Error(t, s.Rollback(t.Context(), undone))
-		require.Equal(t, reserved, s.effects(kept))
-		require.Equal(t, reserved, s.effects(undone))
-		require.Equal(t, nothing, s.effects(never))
-		hide = false
-		require.NoError(t, s.Commit(t.Context(), kept))
-		require.NoError(t, s.Rollback(t.Context(), undone))
-		require.Equal(t, confirmed, s.effects(kept))
-		require.Equal(t, cancelled, s.effects(undone))
 	})
+}
+
+func testHiddenEnd(t *testing.T, on *kind, statement string) {
+	hide := false
+	ending := func(f barrier.Func) barrier.Func {
+		return func(ctx context.Context, tx *sql.Tx, b participant.Branch) error {
+			if err := f(ctx, tx, b); err != nil || !hide {
+				return err
+			}
+			_, _ = tx.ExecContext(ctx, statement)
+			return nil
+		}
+	}
+	s := on.newService(t, func(c *barrier.Config) {
+		c.Reserve, c.Confirm, c.Cancel = ending(c.Reserve), ending(c.Confirm), ending(c.Cancel)
+	})
+	kept, undone, never := branch(1), branch(2), branch(3)
+	s.prepare(kept)
+	s.prepare(undone)
+	hide = true
+	vote, err := s.Prepare(t.Context(), never)
+	require.Error(t, err)
+	require.Zero(t, vote)
+	require.Error(t, s.CommitOnePhase(t.Context(), never))
+	require.Error(t, s.Commit(t.Context(), kept))
+	require.Error(t, s.Rollback(t.Context(), undone))
+	require.Equal(t, reserved, s.effects(kept))
+	require.Equal(t, reserved, s.effects(undone))
+	require.Equal(t, nothing, s.effects(never))
+	hide = false
+	require.NoError(t, s.Commit(t.Context(), kept))
+	require.NoError(t, s.Rollback(t.Context(), undone))
+	require.Equal(t, confirmed, s.effects(kept))
+	require.Equal(t, cancelled, s.effects(undone))
 }

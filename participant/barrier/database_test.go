@@ -97,8 +97,8 @@ type kind struct {
 	conns int
 	// fast is a setting that spares fsyncs, for a test that loses no process.
 	fast string
-	// ending is a statement that ends a transaction, as some errors do.
-	ending string
+	// endings are statements that end a transaction, as some errors do.
+	endings []string
 	// upsert counts a run of a function in a column of table effect.
 	upsert string
 }
@@ -106,26 +106,26 @@ type kind struct {
 var (
 	onSQLite = &kind{
 		name: "sqlite", dialect: barrier.SQLite, driver: "sqlite", conns: 4,
-		empty:  func(t testing.TB, _ *kind) string { return barrier.SQLiteDSN(filepath.Join(t.TempDir(), "service.db")) },
-		fast:   "&_sync=OFF",
-		ending: "ROLLBACK",
-		upsert: `INSERT INTO effect (id, %[1]s) VALUES (?, 1) ON CONFLICT (id) DO UPDATE SET %[1]s = effect.%[1]s + 1`,
+		empty:   func(t testing.TB, _ *kind) string { return barrier.SQLiteDSN(filepath.Join(t.TempDir(), "service.db")) },
+		fast:    "&_sync=OFF",
+		endings: []string{"ROLLBACK", "ROLLBACK; BEGIN"},
+		upsert:  `INSERT INTO effect (id, %[1]s) VALUES (?, 1) ON CONFLICT (id) DO UPDATE SET %[1]s = effect.%[1]s + 1`,
 	}
 	onPostgres = &kind{
 		name: "postgres", dialect: barrier.Postgres, driver: "pgx", conns: 8, needs: []capability.Capability{capability.Postgres},
-		server: func(t testing.TB) *servers.Server { return start(t, postgresServer).Server },
-		empty:  emptyPostgres,
-		fast:   "&synchronous_commit=off",
-		ending: "SELECT 1 / 0",
-		upsert: onSQLite.upsert,
+		server:  func(t testing.TB) *servers.Server { return start(t, postgresServer).Server },
+		empty:   emptyPostgres,
+		fast:    "&synchronous_commit=off",
+		endings: []string{"SELECT 1 / 0", "ROLLBACK", "ROLLBACK; BEGIN", "ROLLBACK AND CHAIN"},
+		upsert:  onSQLite.upsert,
 	}
 	onMariaDB = &kind{
 		name: "mariadb", dialect: barrier.MariaDB, driver: "mysql", conns: 8, needs: []capability.Capability{capability.MariaDB},
-		server: func(t testing.TB) *servers.Server { return start(t, mariadbServer).Server },
-		empty:  emptyMariaDB,
-		fast:   "&sql_log_bin=0",
-		ending: "ROLLBACK",
-		upsert: `INSERT INTO effect (id, %[1]s) VALUES (?, 1) ON DUPLICATE KEY UPDATE %[1]s = %[1]s + 1`,
+		server:  func(t testing.TB) *servers.Server { return start(t, mariadbServer).Server },
+		empty:   emptyMariaDB,
+		fast:    "&sql_log_bin=0",
+		endings: []string{"ROLLBACK", "ROLLBACK AND CHAIN"},
+		upsert:  `INSERT INTO effect (id, %[1]s) VALUES (?, 1) ON DUPLICATE KEY UPDATE %[1]s = %[1]s + 1`,
 	}
 	kinds = []*kind{onSQLite, onPostgres, onMariaDB}
 )

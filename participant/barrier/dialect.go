@@ -48,9 +48,6 @@ type statements struct {
 	lockSchema string
 	// lock is the first statement of a local transaction, if not empty.
 	lock string
-	// endsSilently says that an error may have ended the transaction, and that what
-	// follows is then done outside of it, the commit included, without an error.
-	endsSilently bool
 
 	// insert adds a row unless the key is taken, for which it waits:
 	// id, participant, state, data, since, expires.

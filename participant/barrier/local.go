@@ -193,14 +193,12 @@ func (l *local) expires(s state) int64 {
 }
 
 // still returns an error unless the local transaction is the one in which the row
-// was made to say s. A function that goes on after an error may be in none.
+// was made to say s. A function that goes on after an error, or has ended its tx, may be
+// in none, or in another one; and what commits that reports no error.
 func (l *local) still(ctx context.Context, what string, s state) error {
-	if !l.p.sql.endsSilently {
-		return nil
-	}
 	is, err := l.find(ctx)
 	if err == nil && is != s {
-		err = fmt.Errorf("the database ended the local transaction during %s, which must return every error of its tx", what)
+		err = fmt.Errorf("the local transaction ended during %s, which must return every error of its tx and not end it", what)
 	}
 	return err
 }

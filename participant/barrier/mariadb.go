@@ -19,8 +19,7 @@ import (
 // already, or prepared, writes its row once more, and so waits for that.
 //
 // The server ends the local transaction at a deadlock: a function that hides such
-// an error would go on outside of it. So the row is read again after each function,
-// and the call fails. A function must not use statements that commit implicitly,
+// an error goes on outside of it, and the call fails. A function must not use statements that commit implicitly,
 // like CREATE TABLE.
 var MariaDB Dialect = mariadb{}
 
@@ -178,8 +177,6 @@ func (mariadb) schema(table string) []string {
 func (mariadb) statements(table string) statements {
 	x := func(statement string) string { return expand(table, statement)[0] }
 	return statements{
-		endsSilently: true,
-
 		// IGNORE would also cut what is too long for its column: nothing is, an XID and
 		// a name have as much room as they may take. It counts the same whether or not
 		// the connection has clientFoundRows, which ON DUPLICATE KEY UPDATE does not.
