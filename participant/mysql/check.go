@@ -96,7 +96,7 @@ func (s settings) wrong() string {
 		return fmt.Sprintf("the server's version is %s: use MariaDB 10.5.2 or later, or MySQL 8.0.29 or later", s["version"])
 	case s.on("wsrep_on"):
 		return "the server is part of a Galera cluster, which does not replicate prepared branches: use a server with wsrep_on = OFF"
-	case s["innodb_flush_log_at_trx_commit"] != "1":
+	case s["innodb_flush_log_at_trx_commit"] != "1" && s["innodb_flush_log_at_trx_commit"] != "3": // 3 is 1 with a flush more
 		return fmt.Sprintf("innodb_flush_log_at_trx_commit is %s, so a crash loses prepared and committed branches: "+
 			"SET GLOBAL innodb_flush_log_at_trx_commit = 1, and in the server's configuration", s["innodb_flush_log_at_trx_commit"])
 	case s.on("log_bin") && s["sync_binlog"] != "1":

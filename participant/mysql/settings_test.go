@@ -36,6 +36,7 @@ func TestSettings(t *testing.T) {
 		{with(mariaDB, "version", "nonsense"), "use MariaDB 10.5.2", ""},
 		{with(mariaDB, "wsrep_on", "ON"), "Galera", ""},
 		{with(mariaDB, "innodb_flush_log_at_trx_commit", "0"), "innodb_flush_log_at_trx_commit = 1", ""},
+		{with(mariaDB, "innodb_flush_log_at_trx_commit", "3"), "", ""},
 		{with(with(mariaDB, "log_bin", "ON"), "sync_binlog", "0"), "sync_binlog = 1", ""},
 		{with(with(mariaDB, "log_bin", "ON"), "sync_binlog", "1"), "", "MDEV-21469"},
 		{with(mariaDB, "sync_binlog", "0"), "", ""},
