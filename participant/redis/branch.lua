@@ -19,6 +19,14 @@ local own = {
 	{'HSET', branch, 'state', ''}, {'HGET', branch, 'state'}, {'EXPIRE', branch, 1}, {'RPUSH', staged, ''}, {'LRANGE', staged, 0, -1},
 	{'TIME'}, {'TYPE', scratch}, {'XINFO', 'STREAM', scratch},
 }
+if verb == 'probe' then -- what lists and forgets, too
+	for _, command in ipairs({
+		{'ZRANGE', pending, '-', '+', 'BYLEX'}, {'HGETALL', terms}, {'TTL', branch},
+		{'ZRANGEBYSCORE', used, 0, 0}, {'HDEL', terms, term}, {'ZREM', used, term},
+	}) do
+		own[#own + 1] = command
+	end
+end
 for _, command in ipairs(own) do
 	if not redis.acl_check_cmd(unpack(command)) then
 		return {'forbidden', command[1], command[2] or ''}

@@ -105,6 +105,8 @@ func TestCheckOfAUserWithoutRights(t *testing.T) {
 		"no CONFIG":    {[]any{"~*", "+@all", "-config"}, "permit CONFIG GET appendonly, or set Config.AllowDataLoss"},
 		"no scripts":   {[]any{"~*", "+@all", "-eval", "-evalsha"}, "run a script: participant is misconfigured: grant"},
 		"no ZREM":      {[]any{"~*", "+@all", "-zrem"}, `may not run ZREM on key "assent:{orders}:orders:prepared": grant it with ACL SETUSER`},
+		"no HGETALL":   {[]any{"~*", "+@all", "-hgetall"}, `may not run HGETALL on key "assent:{orders}:orders:terms"`}, // of List
+		"no TTL":       {[]any{"~*", "+@all", "-ttl"}, `may not run TTL on key "assent:{orders}:orders:branch:`},        // of Forget
 		"not its keys": {[]any{"~stock:*", "+@all"}, "grant the user"},
 	} {
 		t.Run(name, func(t *testing.T) {
