@@ -145,7 +145,7 @@ func TestTimeoutBreaksOffAStatement(t *testing.T) {
 	urls, cents := twoDatabases(t)
 	b := openBank(t, filepath.Join(t.TempDir(), "bank.db"), urls, nil)
 	defer b.close()
-	id, err := b.Begin(t.Context(), coordinator.WithTimeout(100*time.Millisecond))
+	id, err := b.Begin(t.Context(), coordinator.WithTimeout(2*time.Second))
 	require.NoError(t, err)
 	west, err := b.west.Join(t.Context(), b.Tx(id))
 	require.NoError(t, err)
