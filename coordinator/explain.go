@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -51,7 +52,7 @@ func (d *DTM) explain(ctx context.Context, p *participant.Registered) (shown []p
 		shown, err = p.Explainer.Explain(ctx)
 		return err
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
 		return nil, fmt.Errorf("ask participant %q for what is prepared: %w", p.Name(), err)
 	}
 	return shown, nil

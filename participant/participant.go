@@ -139,7 +139,8 @@ type Checker interface {
 // coordinator shows it, and acts on nothing of it.
 type Explainer interface {
 	// Explain returns what is prepared where this participant works, whoever did: in
-	// any domain, and also what no coordinator of Assent's did.
+	// any domain, and also what no coordinator of Assent's did. An error that Is
+	// errors.ErrUnsupported says that the service can't be asked after all.
 	Explain(ctx context.Context) ([]Explanation, error)
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -20,11 +21,8 @@ func main() {
 }
 
 func run(args []string, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := untilSignal()
 	defer stop()
-	// The first signal ends in order, the second at once.
-	defer context.AfterFunc(ctx, stop)()
-
 	command := rootCommand()
 	started := false
 	command.PersistentPreRun = func(*cobra.Command, []string) { started = true }
@@ -45,6 +43,34 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	printError(stderr, askedFormat(args), executed, code, err)
 	return code
+}
+
+// untilSignal returns a context that ends by an interrupt or SIGTERM. A second one ends
+// the program at once, wherever it is: whatever was promised is in a log.
+func untilSignal() (ctx context.Context, stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	signals, done := make(chan os.Signal, 2), make(chan struct{})
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	var waiting sync.WaitGroup
+	waiting.Go(func() {
+		for count := 1; ; count++ {
+			select {
+			case <-signals:
+				if count == 2 {
+					os.Exit(exitInterrupted)
+				}
+				cancel()
+			case <-done:
+				return
+			}
+		}
+	})
+	return ctx, func() {
+		signal.Stop(signals)
+		close(done)
+		waiting.Wait()
+		cancel()
+	}
 }
 
 func rootCommand() *cobra.Command {

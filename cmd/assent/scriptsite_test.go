@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -33,10 +34,14 @@ import (
 // scriptSite is a server and two accounts that a script works with:
 //
 //	serve [ARGUMENT...]     starts `assent serve`, or dev if that is the argument, and waits until it listens
-//	end [CODE]              ends it by SIGTERM and checks its exit code; $LOG has what it printed
+//	end                     ends it by SIGTERM, in order; $LOG has what it printed
+//	ended                   waits for that
 //	signal NAME             sends it a signal
 //	logged PATTERN          waits until it has printed that
 //	fail BANK, mend BANK    answers commit and rollback with 503, or as it should
+//	hang BANK               does not answer prepare until mend
+//	asked BANK              waits until the bank is asked, and hangs
+//	killed NAME             ends it by this signal, a second one
 //	balance BANK AMOUNT     fails unless that is in the account
 //	certificate CERT KEY    makes a certificate for 127.0.0.1 that is its own authority
 //	save NAME [PATTERN]     keeps the last output in a variable, or what the pattern's group finds in it
@@ -49,6 +54,43 @@ type scriptSite struct {
 type scriptBank struct {
 	server  *httptest.Server
 	failing atomic.Bool
+	mu      sync.Mutex
+	hanging chan struct{} // closed by mend; nil if it does not hang
+	asked   chan struct{} // takes one while it hangs
+}
+
+func (b *scriptBank) hang() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.hanging, b.asked = make(chan struct{}), make(chan struct{}, 1)
+}
+
+func (b *scriptBank) mend() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.failing.Store(false)
+	if b.hanging != nil {
+		close(b.hanging)
+		b.hanging = nil
+	}
+}
+
+// wait returns when the bank does not hang any more, or the caller has left.
+func (b *scriptBank) wait(r *http.Request) {
+	b.mu.Lock()
+	hanging, asked := b.hanging, b.asked
+	b.mu.Unlock()
+	if hanging == nil {
+		return
+	}
+	select {
+	case asked <- struct{}{}:
+	default:
+	}
+	select {
+	case <-hanging:
+	case <-r.Context().Done():
+	}
 }
 
 const scriptSecret = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
@@ -82,6 +124,14 @@ func setUpSite(env *testscript.Env) error {
 				http.Error(w, "the disk is being moved", http.StatusServiceUnavailable)
 				return
 			}
+			if strings.HasSuffix(r.URL.Path, "/prepare") {
+				body, err := io.ReadAll(r.Body) // else nobody notices that the caller has left
+				if err != nil {
+					return
+				}
+				r.Body = io.NopCloser(bytes.NewReader(body))
+				bank.wait(r)
+			}
 			handler.ServeHTTP(w, r)
 		}))
 		site.banks[name] = bank
@@ -91,6 +141,8 @@ func setUpSite(env *testscript.Env) error {
 	return os.WriteFile(filepath.Join(env.WorkDir, "site.yaml"), []byte(file.String()), 0o600)
 }
 
+var siteSignals = map[string]syscall.Signal{"HUP": syscall.SIGHUP, "TERM": syscall.SIGTERM, "INT": syscall.SIGINT}
+
 var siteCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"serve": func(ts *testscript.TestScript, _ bool, args []string) {
 		if len(args) == 0 || args[0] != "dev" {
@@ -98,25 +150,32 @@ var siteCommands = map[string]func(ts *testscript.TestScript, neg bool, args []s
 		}
 		siteOf(ts).start(ts, args)
 	},
-	"end": func(ts *testscript.TestScript, _ bool, args []string) {
-		code := 0
-		if len(args) == 1 {
-			_, err := fmt.Sscan(args[0], &code)
-			ts.Check(err)
-		}
-		siteOf(ts).end(ts, code)
+	"end": func(ts *testscript.TestScript, _ bool, _ []string) {
+		ts.Check(siteOf(ts).program.Process.Signal(syscall.SIGTERM))
+		siteOf(ts).ended(ts)
 	},
+	"ended": func(ts *testscript.TestScript, _ bool, _ []string) { siteOf(ts).ended(ts) },
 	"signal": func(ts *testscript.TestScript, _ bool, args []string) {
-		signals := map[string]os.Signal{"HUP": syscall.SIGHUP, "TERM": syscall.SIGTERM}
-		ts.Check(siteOf(ts).program.Process.Signal(signals[args[0]]))
+		ts.Check(siteOf(ts).program.Process.Signal(siteSignals[args[0]]))
 	},
 	"logged": func(ts *testscript.TestScript, _ bool, args []string) {
 		if siteOf(ts).printed.await(regexp.MustCompile(args[0])) == nil {
 			ts.Fatalf("%q was not printed: %s", args[0], siteOf(ts).printed)
 		}
 	},
-	"fail": func(ts *testscript.TestScript, _ bool, args []string) { siteOf(ts).banks[args[0]].failing.Store(true) },
-	"mend": func(ts *testscript.TestScript, _ bool, args []string) { siteOf(ts).banks[args[0]].failing.Store(false) },
+	"fail":  func(ts *testscript.TestScript, _ bool, args []string) { siteOf(ts).banks[args[0]].failing.Store(true) },
+	"mend":  func(ts *testscript.TestScript, _ bool, args []string) { siteOf(ts).banks[args[0]].mend() },
+	"hang":  func(ts *testscript.TestScript, _ bool, args []string) { siteOf(ts).banks[args[0]].hang() },
+	"asked": func(ts *testscript.TestScript, _ bool, args []string) { <-siteOf(ts).banks[args[0]].asked },
+	"killed": func(ts *testscript.TestScript, _ bool, args []string) {
+		s := siteOf(ts)
+		ts.Check(s.program.Process.Signal(siteSignals[args[0]]))
+		_ = s.wait()
+		if s.program.ProcessState.ExitCode() != exitInterrupted {
+			ts.Fatalf("the server ended by %v: %s", s.program.ProcessState, s.printed)
+		}
+		s.program = nil
+	},
 	"balance": func(ts *testscript.TestScript, _ bool, args []string) {
 		response, err := http.Get(siteOf(ts).banks[args[0]].server.URL)
 		ts.Check(err)
@@ -169,16 +228,10 @@ func (s *scriptSite) start(ts *testscript.TestScript, args []string) {
 	}
 }
 
-// end waits for the server to end in order.
-func (s *scriptSite) end(ts *testscript.TestScript, code int) {
-	ts.Check(s.program.Process.Signal(syscall.SIGTERM))
-	err := s.wait()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		ts.Check(err)
-	}
-	if got := s.program.ProcessState.ExitCode(); got != code {
-		ts.Fatalf("the server ended with exit code %d: %s", got, s.printed)
+// ended waits for the server to end in order.
+func (s *scriptSite) ended(ts *testscript.TestScript) {
+	if err := s.wait(); err != nil {
+		ts.Fatalf("the server ended: %v: %s", err, s.printed)
 	}
 	ts.Check(os.WriteFile(ts.Getenv("LOG"), []byte(s.printed.String()), 0o600))
 	s.program = nil
@@ -195,6 +248,7 @@ func (s *scriptSite) close() {
 		_ = s.wait()
 	}
 	for _, bank := range s.banks {
+		bank.mend()
 		bank.server.Close()
 	}
 }

@@ -146,6 +146,7 @@ var optionalCases = []Case{
 		func(s *script) {
 			p := s.instance()
 			s.needs(p.Explainer != nil, "Explainer")
+			s.canExplain(p)
 			first, committed, rolledBack := s.prepared(p), s.prepared(p), s.prepared(p)
 			other := s.begin(p, s.branchOf(s.domain+"-b"))
 			s.prepare(p, other)
@@ -185,6 +186,15 @@ func (s *script) listed(p *participant.Registered, domain string, want ...partic
 	if !slices.Equal(got, wanted) {
 		s.fail("list domain %q: it holds %q of this run, want %q", domain, got, wanted)
 	}
+}
+
+// canExplain ends the script if p can't explain after all.
+func (s *script) canExplain(p *participant.Registered) {
+	if s.ended() {
+		return
+	}
+	_, err := p.Explainer.Explain(s.ctx)
+	s.needs(!errors.Is(err, errors.ErrUnsupported), "Explainer")
 }
 
 // explained ends the script unless p explains exactly these branches of the run's

@@ -46,6 +46,9 @@ func (a *answerer) call(r *running) (*assentv1.ParticipantAnswer, error) {
 	case *assentv1.ParticipantCall_ListPrepared:
 		response, err := a.list(r, of.ListPrepared.GetDomain())
 		return &assentv1.ParticipantAnswer{Answer: &assentv1.ParticipantAnswer_ListPrepared{ListPrepared: response}}, err
+	case *assentv1.ParticipantCall_Explain:
+		response, err := a.explain(r)
+		return &assentv1.ParticipantAnswer{Answer: &assentv1.ParticipantAnswer_Explain{Explain: response}}, err
 	case *assentv1.ParticipantCall_Forget:
 		err := a.forget(r, of.Forget.GetBranches())
 		return &assentv1.ParticipantAnswer{Answer: &assentv1.ParticipantAnswer_Forget{Forget: &assentv1.ForgetResponse{}}}, err
@@ -72,6 +75,21 @@ func (a *answerer) list(r *running, domain string) (*assentv1.ListPreparedRespon
 	return response, nil
 }
 
+func (a *answerer) explain(r *running) (*assentv1.ExplainResponse, error) {
+	if a.participant.Explainer == nil {
+		return nil, errUnsupported
+	}
+	shown, err := a.participant.Explainer.Explain(&r.ctx)
+	if err != nil {
+		return nil, err
+	}
+	response := newExplainResponse(shown)
+	if bytes := proto.Size(response); bytes > maxListBytes {
+		return nil, fmt.Errorf("what is shown of %d prepared branches has %d bytes, and a stream takes %d", len(shown), bytes, maxListBytes)
+	}
+	return response, nil
+}
+
 func (a *answerer) forget(r *running, refs []*assentv1.BranchRef) error {
 	if a.participant.Forgetter == nil {
 		return fmt.Errorf("%w: participant %q can't forget", participant.ErrConfig, a.participant.Name())
@@ -94,8 +112,11 @@ func failed(id uint64, err error) *assentv1.ParticipantAnswer {
 
 // answerBytes is about what an answer takes in a frame.
 func answerBytes(answer *assentv1.ParticipantAnswer) int {
-	if list := answer.GetListPrepared(); list != nil {
-		return proto.Size(list)
+	switch of := answer.Answer.(type) {
+	case *assentv1.ParticipantAnswer_ListPrepared:
+		return proto.Size(of.ListPrepared)
+	case *assentv1.ParticipantAnswer_Explain:
+		return proto.Size(of.Explain)
 	}
 	return maxReason
 }

@@ -26,6 +26,7 @@ const (
 	phaseRollback = "rollback"
 	phasePrepared = "prepared"
 	phaseForget   = "forget"
+	phaseExplain  = "explain"
 )
 
 // branchBody is the body of prepare, commit and rollback.
@@ -57,6 +58,13 @@ type forgetBody struct {
 	Phase       string   `json:"phase"`
 	Participant string   `json:"participant"`
 	Branches    []string `json:"branches"`
+}
+
+// explainCallBody is the body of explain.
+type explainCallBody struct {
+	Protocol    int    `json:"protocol"`
+	Phase       string `json:"phase"`
+	Participant string `json:"participant"`
 }
 
 // xidOf returns the XID of the branch that ref is of.
@@ -216,6 +224,18 @@ type listBody struct {
 	Highest  []string `json:"highest"`
 }
 
+// explainBody answers explain.
+type explainBody struct {
+	Prepared []explanationBody `json:"prepared"`
+}
+
+type explanationBody struct {
+	Name     string `json:"name"`
+	XID      string `json:"xid,omitempty"`
+	Commit   string `json:"commit"`
+	Rollback string `json:"rollback"`
+}
+
 // errorBody is sent in place of an answer.
 type errorBody struct {
 	Error   string `json:"error"`
@@ -236,6 +256,31 @@ func newListBody(r *assentv1.ListPreparedResponse) listBody {
 		body.Branches = append(body.Branches, xidOf(ref))
 	}
 	return body
+}
+
+func newExplainBody(r *assentv1.ExplainResponse) explainBody {
+	body := explainBody{Prepared: make([]explanationBody, 0, len(r.GetExplanations()))}
+	for _, e := range r.GetExplanations() {
+		body.Prepared = append(body.Prepared, explanationBody{e.GetName(), e.GetXid(), e.GetCommitStatement(), e.GetRollbackStatement()})
+	}
+	return body
+}
+
+// readExplainBody reads an answer to explain.
+func readExplainBody(body []byte) (*assentv1.ExplainResponse, error) {
+	o, err := readObject(body)
+	var prepared []explanationBody
+	if err == nil {
+		err = o.need("prepared", &prepared)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the answer: %w", err)
+	}
+	r := &assentv1.ExplainResponse{}
+	for _, e := range prepared {
+		r.Explanations = append(r.Explanations, &assentv1.Explanation{Name: e.Name, Xid: e.XID, CommitStatement: e.Commit, RollbackStatement: e.Rollback})
+	}
+	return r, nil
 }
 
 // readVoteBody reads an answer to prepare.

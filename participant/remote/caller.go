@@ -21,8 +21,8 @@ import (
 // the answer that a newer coordinator was there Is participant.ErrStaleEpoch, and what has to
 // be configured otherwise, here or there, Is participant.ErrConfig and says how.
 //
-// It is a participant.Lister and a participant.Forgetter only where it is configured as one.
-// Safe for concurrent use.
+// It is a participant.Lister and a participant.Forgetter only where it is configured as one;
+// who lists is a participant.Explainer, too. Safe for concurrent use.
 type Participant interface {
 	participant.Participant
 	io.Closer
@@ -113,6 +113,19 @@ func (c *caller) list(ctx context.Context, domain string) (participant.Listing, 
 	return listing, nil
 }
 
+// explain is participant.Explainer's Explain. A service need not have the call: the error
+// then Is errors.ErrUnsupported.
+func (c *caller) explain(ctx context.Context) ([]participant.Explanation, error) {
+	r, err := c.service.Explain(withCallID(ctx, onceID(c.name, phaseExplain)), &assentv1.ExplainRequest{})
+	if err == nil {
+		return readExplainResponse(r), nil
+	}
+	if lacksCall(err) {
+		err = errors.ErrUnsupported
+	}
+	return nil, fmt.Errorf("explain what is prepared at participant %q: %w", c.name, readCode(err))
+}
+
 // forget is participant.Forgetter's Forget. It makes a call for every maxForget branches,
 // and makes them all, whatever becomes of one.
 func (c *caller) forget(ctx context.Context, branches []participant.Branch) error {
@@ -143,6 +156,11 @@ type callerLister struct{ *caller }
 // List implements participant.Lister.
 func (c callerLister) List(ctx context.Context, domain string) (participant.Listing, error) {
 	return c.list(ctx, domain)
+}
+
+// Explain implements participant.Explainer.
+func (c callerLister) Explain(ctx context.Context) ([]participant.Explanation, error) {
+	return c.explain(ctx)
 }
 
 // callerForgetter is a caller whose service forgets.

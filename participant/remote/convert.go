@@ -217,10 +217,38 @@ func readListPreparedResponse(r *assentv1.ListPreparedResponse, domain string) (
 	return l, nil
 }
 
+// newExplainResponse returns a service's answer to Explain.
+func newExplainResponse(shown []participant.Explanation) *assentv1.ExplainResponse {
+	r := &assentv1.ExplainResponse{Explanations: make([]*assentv1.Explanation, 0, len(shown))}
+	for _, e := range shown {
+		one := &assentv1.Explanation{Name: printable(e.Name), CommitStatement: printable(e.Commit), RollbackStatement: printable(e.Rollback)}
+		if e.Branch.Domain != "" {
+			one.Xid = string(e.Branch.XID())
+		}
+		r.Explanations = append(r.Explanations, one)
+	}
+	return r
+}
+
+// readExplainResponse reads an answer to Explain. It is for people, who see what they are
+// shown: a name that is no XID is another application's.
+func readExplainResponse(r *assentv1.ExplainResponse) []participant.Explanation {
+	var shown []participant.Explanation
+	for _, e := range r.GetExplanations() {
+		one := participant.Explanation{Name: printable(e.GetName()), Commit: printable(e.GetCommitStatement()), Rollback: printable(e.GetRollbackStatement())}
+		if b, err := participant.ParseXID(e.GetXid()); err == nil {
+			one.Branch = b
+		}
+		shown = append(shown, one)
+	}
+	return shown
+}
+
 // newFailure returns what is sent in place of an answer.
 func newFailure(err error) *assentv1.ParticipantFailure {
 	return &assentv1.ParticipantFailure{
 		Message: clipped(err.Error()), Misconfigured: errors.Is(err, participant.ErrConfig), StaleEpoch: errors.Is(err, participant.ErrStaleEpoch),
+		Unsupported: errors.Is(err, errors.ErrUnsupported),
 	}
 }
 
@@ -229,6 +257,8 @@ func readFailure(f *assentv1.ParticipantFailure) error {
 	switch {
 	case f.GetStaleEpoch():
 		return told(participant.ErrStaleEpoch, f.GetMessage())
+	case f.GetUnsupported():
+		return told(errors.ErrUnsupported, f.GetMessage())
 	case f.GetMisconfigured():
 		return told(participant.ErrConfig, f.GetMessage())
 	case f.GetMessage() == "":
@@ -263,10 +293,9 @@ func reasonOf(err error) string {
 	return clipped(err.Error())
 }
 
-// clipped makes a text fit to be sent and to be shown: at most maxReason bytes of valid
-// UTF-8 without control characters.
+// clipped makes a text printable, and at most maxReason bytes long.
 func clipped(text string) string {
-	text = strings.ToValidUTF8(text, "\uFFFD")
+	text = printable(text)
 	if len(text) > maxReason {
 		end := maxReason - len("…")
 		for end > 0 && !utf8.RuneStart(text[end]) {
@@ -274,10 +303,16 @@ func clipped(text string) string {
 		}
 		text = text[:end] + "…"
 	}
+	return text
+}
+
+// printable makes a text fit to be sent and to be shown: valid UTF-8 without control
+// characters.
+func printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' && r != '\n' && r != '\t' || r == 0x7f {
 			return ' '
 		}
 		return r
-	}, text)
+	}, strings.ToValidUTF8(text, "\uFFFD"))
 }

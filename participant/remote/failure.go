@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 
+	"connectrpc.com/connect/v2"
+
 	"github.com/assent-tm/assent/participant"
 )
 
@@ -49,6 +51,16 @@ func (e *statusError) Unwrap() error {
 	default:
 		return nil
 	}
+}
+
+// lacksCall reports whether a service said that it does not have the call.
+func lacksCall(err error) bool {
+	var status *statusError
+	if errors.As(err, &status) {
+		return status.status == http.StatusNotFound || status.status == http.StatusNotImplemented
+	}
+	var remote *connect.Error
+	return errors.As(err, &remote) && remote.IsRemote() && remote.Code() == connect.CodeUnimplemented
 }
 
 // fix says what to change if the call will fail as often as it is made.

@@ -57,7 +57,8 @@ func newGRPC(s *site, lists, forgets bool) (Participant, error) {
 		connecthttp.WithCodecs(connectproto.NewBinaryCodec()),
 		connecthttp.WithCompressors(), // no answer is long, but one that is made to be
 		connecthttp.WithConditionalOptions(func(spec connect.Spec) []connecthttp.Option {
-			if spec.Procedure == assentv1connect.ParticipantServiceListPreparedProcedure {
+			switch spec.Procedure {
+			case assentv1connect.ParticipantServiceListPreparedProcedure, assentv1connect.ParticipantServiceExplainProcedure:
 				return []connecthttp.Option{connecthttp.WithReadMaxBytes(maxList)}
 			}
 			return []connecthttp.Option{connecthttp.WithReadMaxBytes(maxAnswer)}

@@ -92,6 +92,7 @@ var rpcPhases = map[string]string{
 	assentv1connect.ParticipantServiceRollbackProcedure:     phaseRollback,
 	assentv1connect.ParticipantServiceListPreparedProcedure: phasePrepared,
 	assentv1connect.ParticipantServiceForgetProcedure:       phaseForget,
+	assentv1connect.ParticipantServiceExplainProcedure:      phaseExplain,
 }
 
 // ServeHTTP implements http.Handler. Nothing of a body is looked at before its signature.
@@ -172,6 +173,8 @@ func (h *handler) answer(phase string) func(context.Context, []byte) (any, error
 		return h.prepared
 	case phaseForget:
 		return h.forget
+	case phaseExplain:
+		return h.explain
 	default:
 		return nil
 	}
@@ -222,6 +225,14 @@ func (h *handler) forget(ctx context.Context, body []byte) (any, error) {
 	return struct{}{}, err
 }
 
+func (h *handler) explain(ctx context.Context, body []byte) (any, error) {
+	if _, err := readCall(body, phaseExplain); err != nil {
+		return nil, invalidError{err}
+	}
+	r, err := h.service.Explain(ctx, &assentv1.ExplainRequest{})
+	return newExplainBody(r), err
+}
+
 func (h *handler) serveJSON(ctx context.Context, w http.ResponseWriter, r *http.Request, phase string, body []byte) {
 	if !isJSON(r.Header) {
 		writeError(w, http.StatusUnsupportedMediaType, codeInvalid, "the body has to be application/json")
@@ -237,7 +248,7 @@ func (h *handler) serveJSON(ctx context.Context, w http.ResponseWriter, r *http.
 	switch {
 	case errors.As(err, &invalid):
 		status, code = http.StatusBadRequest, codeInvalid
-	case errors.Is(err, errUnsupported):
+	case errors.Is(err, errors.ErrUnsupported):
 		status, code = http.StatusNotImplemented, codeUnsupported
 	case errors.Is(err, participant.ErrStaleEpoch):
 		status, code = http.StatusConflict, codeStaleEpoch
@@ -283,7 +294,7 @@ func writeCodes(next connect.ServerFunc) connect.ServerFunc {
 		switch {
 		case errors.As(err, &invalid):
 			code = connect.CodeInvalidArgument
-		case errors.Is(err, errUnsupported):
+		case errors.Is(err, errors.ErrUnsupported):
 			code = connect.CodeUnimplemented
 		case errors.Is(err, participant.ErrStaleEpoch), errors.Is(err, participant.ErrConfig):
 			code = connect.CodeFailedPrecondition

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -262,6 +263,28 @@ func TestWhatAParticipantDoesNotSupportIsTold(t *testing.T) {
 			require.ErrorIs(t, err, participant.ErrConfig)
 			require.ErrorContains(t, err, "do not configure it as one that lists or forgets")
 		}
+		_, err = p.(participant.Explainer).Explain(t.Context())
+		require.ErrorIs(t, err, errors.ErrUnsupported)
+		require.NotErrorIs(t, err, participant.ErrConfig)
+	}
+}
+
+// What is shown to operators does nothing to their terminals, and who can't be asked in
+// turn says so.
+func TestExplanationsAreForPeople(t *testing.T) {
+	a := &answering{shown: []participant.Explanation{{Name: "a\x1b[31m", Commit: "COMMIT\x00;\nSELECT;", Rollback: "\xff"}}}
+	url := serveHere(t, a, remote.HandlerConfig{Unsigned: true})
+	for _, p := range []remote.Participant{httpAt(t, url), grpcAt(t, url)} {
+		a.err = nil
+		shown, err := p.(participant.Explainer).Explain(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, []participant.Explanation{{Name: "a [31m", Commit: "COMMIT ;\nSELECT;", Rollback: "\uFFFD"}}, shown)
+		a.err = fmt.Errorf("ask further: %w", errors.ErrUnsupported)
+		_, err = p.(participant.Explainer).Explain(t.Context())
+		require.ErrorIs(t, err, errors.ErrUnsupported)
+		a.err = errors.New("no disk")
+		_, err = p.(participant.Explainer).Explain(t.Context())
+		require.ErrorContains(t, err, "no disk")
 	}
 }
 

@@ -69,7 +69,7 @@ func newHTTP(s *site, lists, forgets bool) (Participant, error) {
 		base.Path = "/" // else what is joined to it is no absolute path
 	}
 	c := &jsonClient{name: s.name, wire: w, urls: map[string]*url.URL{}}
-	for _, phase := range []string{phasePrepare, phaseCommit, phaseRollback, phasePrepared, phaseForget} {
+	for _, phase := range []string{phasePrepare, phaseCommit, phaseRollback, phasePrepared, phaseForget, phaseExplain} {
 		c.urls[phase] = base.JoinPath(phase)
 	}
 	return (&caller{name: s.name, wire: w, service: c}).as(lists, forgets), nil
@@ -137,6 +137,15 @@ func (c *jsonClient) Forget(ctx context.Context, r *assentv1.ForgetRequest) (*as
 		return nil, fmt.Errorf("the answer: %w", err)
 	}
 	return &assentv1.ForgetResponse{}, nil
+}
+
+func (c *jsonClient) Explain(ctx context.Context, _ *assentv1.ExplainRequest) (*assentv1.ExplainResponse, error) {
+	body := explainCallBody{Protocol: protocolVersion, Phase: phaseExplain, Participant: c.name}
+	answer, err := c.post(ctx, phaseExplain, body, maxList)
+	if err != nil {
+		return nil, err
+	}
+	return readExplainBody(answer)
 }
 
 // post makes one call and returns the body of its answer.

@@ -140,6 +140,7 @@ type answering struct {
 	vote    participant.Vote
 	err     error
 	listing participant.Listing
+	shown   []participant.Explanation
 	calls   int
 	last    participant.Branch
 }
@@ -171,6 +172,10 @@ func (a *answering) Forget(_ context.Context, branches []participant.Branch) err
 	return a.err
 }
 
+func (a *answering) Explain(context.Context) ([]participant.Explanation, error) {
+	return a.shown, a.err
+}
+
 func aBranch() participant.Branch {
 	return participant.Branch{
 		Domain: "orders", Tx: participant.TxID{Term: participant.NewTerm(3, 0xfeed), UUID: uuid.Must(uuid.NewV7())}, Epoch: 7, Number: 12,
@@ -190,6 +195,10 @@ func everything(t *testing.T, p remote.Participant, a *answering) {
 		errs = append(errs, &participant.HeuristicError{Outcome: o, Err: errors.New("by hand")})
 	}
 	a.listing = participant.Listing{Prepared: []participant.Branch{{Domain: "orders", Tx: text.Tx, Number: 63}}, Highest: []participant.TxID{text.Tx}}
+	a.shown = []participant.Explanation{
+		{Name: "'" + string(text.XID()) + "',1", Branch: participant.Branch{Domain: "orders", Tx: text.Tx, Number: 63}, Commit: "COMMIT;\nSELECT;", Rollback: "ROLLBACK;"},
+		{Name: "another's", Commit: "COMMIT;", Rollback: "ROLLBACK;"},
+	}
 	for _, a.err = range errs {
 		for _, a.vote = range []participant.Vote{0, participant.VotePrepared, participant.VoteReadOnly, participant.VoteRefused} {
 			for _, b := range []participant.Branch{text, binary, bare, longest} {
@@ -200,6 +209,13 @@ func everything(t *testing.T, p remote.Participant, a *answering) {
 			_, _ = p.Commit(ctx, b), p.Rollback(t.Context(), b)
 		}
 		_, _ = p.(participant.Lister).List(ctx, "orders")
+		shown, err := p.(participant.Explainer).Explain(ctx)
+		if a.err == nil {
+			require.NoError(t, err)
+			require.Equal(t, a.shown, shown)
+		} else {
+			require.Error(t, err)
+		}
 		_ = p.(participant.Forgetter).Forget(ctx, slices.Repeat([]participant.Branch{text}, 300))
 	}
 }
@@ -240,7 +256,7 @@ func TestOpenAPIIsWhatIsSent(t *testing.T) {
 	delete(votes, "")
 	delete(states, "")
 	require.ElementsMatch(t, slices.Collect(maps.Keys(c.at("paths").(map[string]any))), slices.Collect(maps.Keys(paths)))
-	require.Len(t, paths, 5)
+	require.Len(t, paths, 6)
 	require.ElementsMatch(t, c.enum("VoteAnswer", "vote"), slices.Collect(maps.Keys(votes)))
 	require.ElementsMatch(t, c.enum("StateAnswer", "state"), slices.Collect(maps.Keys(states)))
 }
@@ -349,5 +365,5 @@ func TestOpenAPICallsAreTakenAsDescribed(t *testing.T) {
 			}
 		}
 	}
-	require.Len(t, seen, 5)
+	require.Len(t, seen, 6)
 }

@@ -96,6 +96,20 @@ func (p *attached) list(ctx context.Context, domain string) (participant.Listing
 	return listing, nil
 }
 
+// explain is participant.Explainer's Explain.
+func (p *attached) explain(ctx context.Context) ([]participant.Explanation, error) {
+	answer, err := p.ask(ctx, &asked{bytes: callBytes, call: &assentv1.ParticipantCall{
+		Call: &assentv1.ParticipantCall_Explain{Explain: &assentv1.ExplainRequest{}},
+	}})
+	if err == nil && answer.GetExplain() == nil {
+		err = notAnswered(answer)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("explain what is prepared at participant %q: %w", p.name, err)
+	}
+	return readExplainResponse(answer.GetExplain()), nil
+}
+
 // forget is participant.Forgetter's Forget. Each instance is told of its own branches.
 func (p *attached) forget(ctx context.Context, branches []participant.Branch) error {
 	groups := make(map[string]*asked)
@@ -172,6 +186,11 @@ type attachedLister struct{ *attached }
 // List implements participant.Lister.
 func (p attachedLister) List(ctx context.Context, domain string) (participant.Listing, error) {
 	return p.list(ctx, domain)
+}
+
+// Explain implements participant.Explainer.
+func (p attachedLister) Explain(ctx context.Context) ([]participant.Explanation, error) {
+	return p.explain(ctx)
 }
 
 type attachedForgetter struct{ *attached }

@@ -24,7 +24,7 @@ type service struct {
 type invalidError struct{ error }
 
 // errUnsupported says that the participant lacks an optional interface.
-var errUnsupported = errors.New("the participant does not support this call")
+var errUnsupported = fmt.Errorf("the participant lacks this call: %w", errors.ErrUnsupported)
 
 func (s *service) Prepare(ctx context.Context, r *assentv1.PrepareRequest) (*assentv1.PrepareResponse, error) {
 	b, err := s.branch(r.GetBranch())
@@ -90,6 +90,21 @@ func (s *service) Forget(ctx context.Context, r *assentv1.ForgetRequest) (*assen
 		return nil, err
 	}
 	return &assentv1.ForgetResponse{}, nil
+}
+
+func (s *service) Explain(ctx context.Context, _ *assentv1.ExplainRequest) (*assentv1.ExplainResponse, error) {
+	if s.participant.Explainer == nil {
+		return nil, errUnsupported
+	}
+	var shown []participant.Explanation
+	err := s.call("", func() (err error) {
+		shown, err = s.participant.Explainer.Explain(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return newExplainResponse(shown), nil
 }
 
 // branch returns the branch that a call is about, if this participant may be told of it.

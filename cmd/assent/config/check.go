@@ -108,7 +108,7 @@ func onLoopback(host string) bool {
 
 func (l *loader) checkLimits() {
 	for _, s := range Settings(&l.Config) {
-		if n, ok := s.value.Interface().(int); ok && n <= 0 {
+		if n, ok := s.value.Interface().(int); ok && (n < 0 || n == 0 && s.Key != "limits.open_per_owner") {
 			l.wrong(s.Key, fmt.Sprintf("%d is not above 0", n), "leave the key out for the default")
 		}
 	}

@@ -66,6 +66,7 @@ type Auth struct {
 // Limits bound what a server holds.
 type Limits struct {
 	Open         int `key:"open" help:"undecided transactions"`
+	OpenPerOwner int `key:"open_per_owner" help:"those of one caller; 0: as many as there may be"`
 	Participants int `key:"participants" help:"registered participants"`
 	Undelivered  int `key:"undelivered" help:"decided branches of one participant that it has not acknowledged"`
 	InFlight     int `key:"in_flight" help:"calls of one participant at a time"`

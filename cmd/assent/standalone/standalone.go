@@ -106,21 +106,22 @@ func (s *site) open(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	feed := coordinator.NewFeed(c.Limits.Events)
 	if s.store, err = bolt.Open(c.Log.Path, &bolt.Options{Logger: s.logger}); err != nil {
 		return err
 	}
 	s.dtm, err = coordinator.Open(ctx, coordinator.Config{
-		Domain: c.Domain, Store: s.store, Participants: participants, Logger: s.logger,
+		Domain: c.Domain, Store: s.store, Participants: participants, Logger: s.logger, Trace: feed.Trace(),
 		Timeout: c.Timeouts.Transaction, CallTimeout: c.Timeouts.Call, CommitWait: orNever(c.Timeouts.CommitWait),
 		RetryMin: c.Timeouts.RetryMin, RetryMax: c.Timeouts.RetryMax, SweepInterval: c.Timeouts.Sweep,
 		Retention: c.Timeouts.Retention, RetainBytes: int64(c.Limits.RetainedMB) << 20,
-		MaxOpen: c.Limits.Open, MaxParticipants: c.Limits.Participants, MaxUndelivered: c.Limits.Undelivered, MaxInFlight: c.Limits.InFlight,
+		MaxOpen: c.Limits.Open, MaxOpenPerOwner: c.Limits.OpenPerOwner, MaxParticipants: c.Limits.Participants, MaxUndelivered: c.Limits.Undelivered, MaxInFlight: c.Limits.InFlight,
 	})
 	if err != nil {
 		return err
 	}
 	s.server, err = server.New(server.Config{
-		DTM: s.dtm, Hub: s.hub, Logger: s.logger, Auth: auth, AllowInsecure: c.API.AllowInsecure,
+		DTM: s.dtm, Feed: feed, Hub: s.hub, Logger: s.logger, Auth: auth, AllowInsecure: c.API.AllowInsecure,
 		MaxConnections: c.Limits.Connections, MaxCalls: c.Limits.Calls, MaxStreams: c.Limits.Streams,
 		PeerTimeout: c.Timeouts.Peer, MaxTimeout: c.Timeouts.MaxTransaction,
 	})

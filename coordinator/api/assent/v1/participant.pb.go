@@ -655,6 +655,158 @@ func (*ForgetResponse) Descriptor() ([]byte, []int) {
 	return file_assent_v1_participant_proto_rawDescGZIP(), []int{10}
 }
 
+type ExplainRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainRequest) Reset() {
+	*x = ExplainRequest{}
+	mi := &file_assent_v1_participant_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainRequest) ProtoMessage() {}
+
+func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_assent_v1_participant_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
+func (*ExplainRequest) Descriptor() ([]byte, []int) {
+	return file_assent_v1_participant_proto_rawDescGZIP(), []int{11}
+}
+
+type ExplainResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Explanations  []*Explanation         `protobuf:"bytes,1,rep,name=explanations,proto3" json:"explanations,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainResponse) Reset() {
+	*x = ExplainResponse{}
+	mi := &file_assent_v1_participant_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainResponse) ProtoMessage() {}
+
+func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_assent_v1_participant_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
+func (*ExplainResponse) Descriptor() ([]byte, []int) {
+	return file_assent_v1_participant_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ExplainResponse) GetExplanations() []*Explanation {
+	if x != nil {
+		return x.Explanations
+	}
+	return nil
+}
+
+// Explanation is what a service shows of something that is prepared.
+type Explanation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the service calls it.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Empty if it is no branch of Assent's.
+	Xid string `protobuf:"bytes,2,opt,name=xid,proto3" json:"xid,omitempty"`
+	// What an operator gives to the service's own client, as it is.
+	CommitStatement   string `protobuf:"bytes,3,opt,name=commit_statement,json=commitStatement,proto3" json:"commit_statement,omitempty"`
+	RollbackStatement string `protobuf:"bytes,4,opt,name=rollback_statement,json=rollbackStatement,proto3" json:"rollback_statement,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *Explanation) Reset() {
+	*x = Explanation{}
+	mi := &file_assent_v1_participant_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Explanation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Explanation) ProtoMessage() {}
+
+func (x *Explanation) ProtoReflect() protoreflect.Message {
+	mi := &file_assent_v1_participant_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Explanation.ProtoReflect.Descriptor instead.
+func (*Explanation) Descriptor() ([]byte, []int) {
+	return file_assent_v1_participant_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Explanation) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Explanation) GetXid() string {
+	if x != nil {
+		return x.Xid
+	}
+	return ""
+}
+
+func (x *Explanation) GetCommitStatement() string {
+	if x != nil {
+		return x.CommitStatement
+	}
+	return ""
+}
+
+func (x *Explanation) GetRollbackStatement() string {
+	if x != nil {
+		return x.RollbackStatement
+	}
+	return ""
+}
+
 type AttachRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Message:
@@ -668,7 +820,7 @@ type AttachRequest struct {
 
 func (x *AttachRequest) Reset() {
 	*x = AttachRequest{}
-	mi := &file_assent_v1_participant_proto_msgTypes[11]
+	mi := &file_assent_v1_participant_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -680,7 +832,7 @@ func (x *AttachRequest) String() string {
 func (*AttachRequest) ProtoMessage() {}
 
 func (x *AttachRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_participant_proto_msgTypes[11]
+	mi := &file_assent_v1_participant_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -693,7 +845,7 @@ func (x *AttachRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachRequest.ProtoReflect.Descriptor instead.
 func (*AttachRequest) Descriptor() ([]byte, []int) {
-	return file_assent_v1_participant_proto_rawDescGZIP(), []int{11}
+	return file_assent_v1_participant_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AttachRequest) GetMessage() isAttachRequest_Message {
@@ -752,7 +904,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_assent_v1_participant_proto_msgTypes[12]
+	mi := &file_assent_v1_participant_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -764,7 +916,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_participant_proto_msgTypes[12]
+	mi := &file_assent_v1_participant_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -777,7 +929,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_assent_v1_participant_proto_rawDescGZIP(), []int{12}
+	return file_assent_v1_participant_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Hello) GetParticipant() string {
@@ -822,7 +974,7 @@ type AttachResponse struct {
 
 func (x *AttachResponse) Reset() {
 	*x = AttachResponse{}
-	mi := &file_assent_v1_participant_proto_msgTypes[13]
+	mi := &file_assent_v1_participant_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -834,7 +986,7 @@ func (x *AttachResponse) String() string {
 func (*AttachResponse) ProtoMessage() {}
 
 func (x *AttachResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_participant_proto_msgTypes[13]
+	mi := &file_assent_v1_participant_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -847,7 +999,7 @@ func (x *AttachResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachResponse.ProtoReflect.Descriptor instead.
 func (*AttachResponse) Descriptor() ([]byte, []int) {
-	return file_assent_v1_participant_proto_rawDescGZIP(), []int{13}
+	return file_assent_v1_participant_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *AttachResponse) GetMessage() isAttachResponse_Message {
@@ -922,7 +1074,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_assent_v1_participant_proto_msgTypes[14]
+	mi := &file_assent_v1_participant_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -934,7 +1086,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_participant_proto_msgTypes[14]
+	mi := &file_assent_v1_participant_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -947,7 +1099,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_assent_v1_participant_proto_rawDescGZIP(), []int{14}
+	return file_assent_v1_participant_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Welcome) GetDomain() string {
@@ -979,7 +1131,7 @@ type Closing struct {
 
 func (x *Closing) Reset() {
 	*x = Closing{}
-	mi := &file_assent_v1_participant_proto_msgTypes[15]
+	mi := &file_assent_v1_participant_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -991,7 +1143,7 @@ func (x *Closing) String() string {
 func (*Closing) ProtoMessage() {}
 
 func (x *Closing) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_participant_proto_msgTypes[15]
+	mi := &file_assent_v1_participant_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1004,7 +1156,7 @@ func (x *Closing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Closing.ProtoReflect.Descriptor instead.
 func (*Closing) Descriptor() ([]byte, []int) {
-	return file_assent_v1_participant_proto_rawDescGZIP(), []int{15}
+	return file_assent_v1_participant_proto_rawDescGZIP(), []int{18}
 }
 
 type ParticipantCalls struct {
@@ -1019,7 +1171,7 @@ type ParticipantCalls struct {
 
 func (x *ParticipantCalls) Reset() {
 	*x = ParticipantCalls{}
-	mi := &file_assent_v1_participant_proto_msgTypes[16]
+	mi := &file_assent_v1_participant_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1031,7 +1183,7 @@ func (x *ParticipantCalls) String() string {
 func (*ParticipantCalls) ProtoMessage() {}
 
 func (x *ParticipantCalls) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_participant_proto_msgTypes[16]
+	mi := &file_assent_v1_participant_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1044,7 +1196,7 @@ func (x *ParticipantCalls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParticipantCalls.ProtoReflect.Descriptor instead.
 func (*ParticipantCalls) Descriptor() ([]byte, []int) {
-	return file_assent_v1_participant_proto_rawDescGZIP(), []int{16}
+	return file_assent_v1_participant_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ParticipantCalls) GetCalls() []*ParticipantCall {
@@ -1070,7 +1222,7 @@ type ParticipantAnswers struct {
 
 func (x *ParticipantAnswers) Reset() {
 	*x = ParticipantAnswers{}
-	mi := &file_assent_v1_participant_proto_msgTypes[17]
+	mi := &file_assent_v1_participant_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1082,7 +1234,7 @@ func (x *ParticipantAnswers) String() string {
 func (*ParticipantAnswers) ProtoMessage() {}
 
 func (x *ParticipantAnswers) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_participant_proto_msgTypes[17]
+	mi := &file_assent_v1_participant_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1095,7 +1247,7 @@ func (x *ParticipantAnswers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParticipantAnswers.ProtoReflect.Descriptor instead.
 func (*ParticipantAnswers) Descriptor() ([]byte, []int) {
-	return file_assent_v1_participant_proto_rawDescGZIP(), []int{17}
+	return file_assent_v1_participant_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ParticipantAnswers) GetAnswers() []*ParticipantAnswer {
@@ -1117,6 +1269,7 @@ type ParticipantCall struct {
 	//	*ParticipantCall_ListPrepared
 	//	*ParticipantCall_Forget
 	//	*ParticipantCall_Withdraw
+	//	*ParticipantCall_Explain
 	Call isParticipantCall_Call `protobuf_oneof:"call"`
 	// How long the answer is waited for.
 	TimeoutMillis uint32 `protobuf:"varint,8,opt,name=timeout_millis,json=timeoutMillis,proto3" json:"timeout_millis,omitempty"`
@@ -1127,7 +1280,7 @@ type ParticipantCall struct {
 
 func (x *ParticipantCall) Reset() {
 	*x = ParticipantCall{}
-	mi := &file_assent_v1_participant_proto_msgTypes[18]
+	mi := &file_assent_v1_participant_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1139,7 +1292,7 @@ func (x *ParticipantCall) String() string {
 func (*ParticipantCall) ProtoMessage() {}
 
 func (x *ParticipantCall) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_participant_proto_msgTypes[18]
+	mi := &file_assent_v1_participant_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1152,7 +1305,7 @@ func (x *ParticipantCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParticipantCall.ProtoReflect.Descriptor instead.
 func (*ParticipantCall) Descriptor() ([]byte, []int) {
-	return file_assent_v1_participant_proto_rawDescGZIP(), []int{18}
+	return file_assent_v1_participant_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ParticipantCall) GetId() uint64 {
@@ -1223,6 +1376,15 @@ func (x *ParticipantCall) GetWithdraw() *Withdrawal {
 	return nil
 }
 
+func (x *ParticipantCall) GetExplain() *ExplainRequest {
+	if x != nil {
+		if x, ok := x.Call.(*ParticipantCall_Explain); ok {
+			return x.Explain
+		}
+	}
+	return nil
+}
+
 func (x *ParticipantCall) GetTimeoutMillis() uint32 {
 	if x != nil {
 		return x.TimeoutMillis
@@ -1266,6 +1428,10 @@ type ParticipantCall_Withdraw struct {
 	Withdraw *Withdrawal `protobuf:"bytes,7,opt,name=withdraw,proto3,oneof"`
 }
 
+type ParticipantCall_Explain struct {
+	Explain *ExplainRequest `protobuf:"bytes,10,opt,name=explain,proto3,oneof"`
+}
+
 func (*ParticipantCall_Prepare) isParticipantCall_Call() {}
 
 func (*ParticipantCall_Commit) isParticipantCall_Call() {}
@@ -1278,6 +1444,8 @@ func (*ParticipantCall_Forget) isParticipantCall_Call() {}
 
 func (*ParticipantCall_Withdraw) isParticipantCall_Call() {}
 
+func (*ParticipantCall_Explain) isParticipantCall_Call() {}
+
 type Withdrawal struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1286,7 +1454,7 @@ type Withdrawal struct {
 
 func (x *Withdrawal) Reset() {
 	*x = Withdrawal{}
-	mi := &file_assent_v1_participant_proto_msgTypes[19]
+	mi := &file_assent_v1_participant_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1298,7 +1466,7 @@ func (x *Withdrawal) String() string {
 func (*Withdrawal) ProtoMessage() {}
 
 func (x *Withdrawal) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_participant_proto_msgTypes[19]
+	mi := &file_assent_v1_participant_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1311,7 +1479,7 @@ func (x *Withdrawal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Withdrawal.ProtoReflect.Descriptor instead.
 func (*Withdrawal) Descriptor() ([]byte, []int) {
-	return file_assent_v1_participant_proto_rawDescGZIP(), []int{19}
+	return file_assent_v1_participant_proto_rawDescGZIP(), []int{22}
 }
 
 type ParticipantAnswer struct {
@@ -1325,6 +1493,7 @@ type ParticipantAnswer struct {
 	//	*ParticipantAnswer_ListPrepared
 	//	*ParticipantAnswer_Forget
 	//	*ParticipantAnswer_Failure
+	//	*ParticipantAnswer_Explain
 	Answer        isParticipantAnswer_Answer `protobuf_oneof:"answer"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1332,7 +1501,7 @@ type ParticipantAnswer struct {
 
 func (x *ParticipantAnswer) Reset() {
 	*x = ParticipantAnswer{}
-	mi := &file_assent_v1_participant_proto_msgTypes[20]
+	mi := &file_assent_v1_participant_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1344,7 +1513,7 @@ func (x *ParticipantAnswer) String() string {
 func (*ParticipantAnswer) ProtoMessage() {}
 
 func (x *ParticipantAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_participant_proto_msgTypes[20]
+	mi := &file_assent_v1_participant_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1357,7 +1526,7 @@ func (x *ParticipantAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParticipantAnswer.ProtoReflect.Descriptor instead.
 func (*ParticipantAnswer) Descriptor() ([]byte, []int) {
-	return file_assent_v1_participant_proto_rawDescGZIP(), []int{20}
+	return file_assent_v1_participant_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ParticipantAnswer) GetId() uint64 {
@@ -1428,6 +1597,15 @@ func (x *ParticipantAnswer) GetFailure() *ParticipantFailure {
 	return nil
 }
 
+func (x *ParticipantAnswer) GetExplain() *ExplainResponse {
+	if x != nil {
+		if x, ok := x.Answer.(*ParticipantAnswer_Explain); ok {
+			return x.Explain
+		}
+	}
+	return nil
+}
+
 type isParticipantAnswer_Answer interface {
 	isParticipantAnswer_Answer()
 }
@@ -1457,6 +1635,10 @@ type ParticipantAnswer_Failure struct {
 	Failure *ParticipantFailure `protobuf:"bytes,7,opt,name=failure,proto3,oneof"`
 }
 
+type ParticipantAnswer_Explain struct {
+	Explain *ExplainResponse `protobuf:"bytes,8,opt,name=explain,proto3,oneof"`
+}
+
 func (*ParticipantAnswer_Prepare) isParticipantAnswer_Answer() {}
 
 func (*ParticipantAnswer_Commit) isParticipantAnswer_Answer() {}
@@ -1469,20 +1651,24 @@ func (*ParticipantAnswer_Forget) isParticipantAnswer_Answer() {}
 
 func (*ParticipantAnswer_Failure) isParticipantAnswer_Answer() {}
 
+func (*ParticipantAnswer_Explain) isParticipantAnswer_Answer() {}
+
 type ParticipantFailure struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Message string                 `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
 	// The participant has to be configured otherwise, or is another one than before.
 	Misconfigured bool `protobuf:"varint,2,opt,name=misconfigured,proto3" json:"misconfigured,omitempty"`
 	// A newer coordinator drives the transaction.
-	StaleEpoch    bool `protobuf:"varint,3,opt,name=stale_epoch,json=staleEpoch,proto3" json:"stale_epoch,omitempty"`
+	StaleEpoch bool `protobuf:"varint,3,opt,name=stale_epoch,json=staleEpoch,proto3" json:"stale_epoch,omitempty"`
+	// The participant can't do this at all. Only Explain is given up then.
+	Unsupported   bool `protobuf:"varint,4,opt,name=unsupported,proto3" json:"unsupported,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ParticipantFailure) Reset() {
 	*x = ParticipantFailure{}
-	mi := &file_assent_v1_participant_proto_msgTypes[21]
+	mi := &file_assent_v1_participant_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1494,7 +1680,7 @@ func (x *ParticipantFailure) String() string {
 func (*ParticipantFailure) ProtoMessage() {}
 
 func (x *ParticipantFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_participant_proto_msgTypes[21]
+	mi := &file_assent_v1_participant_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1507,7 +1693,7 @@ func (x *ParticipantFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ParticipantFailure.ProtoReflect.Descriptor instead.
 func (*ParticipantFailure) Descriptor() ([]byte, []int) {
-	return file_assent_v1_participant_proto_rawDescGZIP(), []int{21}
+	return file_assent_v1_participant_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ParticipantFailure) GetMessage() string {
@@ -1527,6 +1713,13 @@ func (x *ParticipantFailure) GetMisconfigured() bool {
 func (x *ParticipantFailure) GetStaleEpoch() bool {
 	if x != nil {
 		return x.StaleEpoch
+	}
+	return false
+}
+
+func (x *ParticipantFailure) GetUnsupported() bool {
+	if x != nil {
+		return x.Unsupported
 	}
 	return false
 }
@@ -1566,7 +1759,15 @@ const file_assent_v1_participant_proto_rawDesc = "" +
 	"\ahighest\x18\x02 \x03(\tR\ahighest\"A\n" +
 	"\rForgetRequest\x120\n" +
 	"\bbranches\x18\x01 \x03(\v2\x14.assent.v1.BranchRefR\bbranches\"\x10\n" +
-	"\x0eForgetResponse\"\x7f\n" +
+	"\x0eForgetResponse\"\x10\n" +
+	"\x0eExplainRequest\"M\n" +
+	"\x0fExplainResponse\x12:\n" +
+	"\fexplanations\x18\x01 \x03(\v2\x16.assent.v1.ExplanationR\fexplanations\"\x8d\x01\n" +
+	"\vExplanation\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03xid\x18\x02 \x01(\tR\x03xid\x12)\n" +
+	"\x10commit_statement\x18\x03 \x01(\tR\x0fcommitStatement\x12-\n" +
+	"\x12rollback_statement\x18\x04 \x01(\tR\x11rollbackStatement\"\x7f\n" +
 	"\rAttachRequest\x12(\n" +
 	"\x05hello\x18\x01 \x01(\v2\x10.assent.v1.HelloH\x00R\x05hello\x129\n" +
 	"\aanswers\x18\x02 \x01(\v2\x1d.assent.v1.ParticipantAnswersH\x00R\aanswersB\t\n" +
@@ -1592,7 +1793,7 @@ const file_assent_v1_participant_proto_rawDesc = "" +
 	"\x05calls\x18\x01 \x03(\v2\x1a.assent.v1.ParticipantCallR\x05calls\x12\x1a\n" +
 	"\breceived\x18\x02 \x01(\x04R\breceived\"L\n" +
 	"\x12ParticipantAnswers\x126\n" +
-	"\aanswers\x18\x01 \x03(\v2\x1c.assent.v1.ParticipantAnswerR\aanswers\"\xeb\x03\n" +
+	"\aanswers\x18\x01 \x03(\v2\x1c.assent.v1.ParticipantAnswerR\aanswers\"\xa2\x04\n" +
 	"\x0fParticipantCall\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x125\n" +
 	"\aprepare\x18\x02 \x01(\v2\x19.assent.v1.PrepareRequestH\x00R\aprepare\x12D\n" +
@@ -1600,12 +1801,14 @@ const file_assent_v1_participant_proto_rawDesc = "" +
 	"\brollback\x18\x04 \x01(\v2,.assent.v1.ParticipantServiceRollbackRequestH\x00R\brollback\x12E\n" +
 	"\rlist_prepared\x18\x05 \x01(\v2\x1e.assent.v1.ListPreparedRequestH\x00R\flistPrepared\x122\n" +
 	"\x06forget\x18\x06 \x01(\v2\x18.assent.v1.ForgetRequestH\x00R\x06forget\x123\n" +
-	"\bwithdraw\x18\a \x01(\v2\x15.assent.v1.WithdrawalH\x00R\bwithdraw\x12%\n" +
+	"\bwithdraw\x18\a \x01(\v2\x15.assent.v1.WithdrawalH\x00R\bwithdraw\x125\n" +
+	"\aexplain\x18\n" +
+	" \x01(\v2\x19.assent.v1.ExplainRequestH\x00R\aexplain\x12%\n" +
 	"\x0etimeout_millis\x18\b \x01(\rR\rtimeoutMillis\x12 \n" +
 	"\vtraceparent\x18\t \x01(\tR\vtraceparentB\x06\n" +
 	"\x04call\"\f\n" +
 	"\n" +
-	"Withdrawal\"\xb1\x03\n" +
+	"Withdrawal\"\xe9\x03\n" +
 	"\x11ParticipantAnswer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x126\n" +
 	"\aprepare\x18\x02 \x01(\v2\x1a.assent.v1.PrepareResponseH\x00R\aprepare\x12E\n" +
@@ -1613,13 +1816,15 @@ const file_assent_v1_participant_proto_rawDesc = "" +
 	"\brollback\x18\x04 \x01(\v2-.assent.v1.ParticipantServiceRollbackResponseH\x00R\brollback\x12F\n" +
 	"\rlist_prepared\x18\x05 \x01(\v2\x1f.assent.v1.ListPreparedResponseH\x00R\flistPrepared\x123\n" +
 	"\x06forget\x18\x06 \x01(\v2\x19.assent.v1.ForgetResponseH\x00R\x06forget\x129\n" +
-	"\afailure\x18\a \x01(\v2\x1d.assent.v1.ParticipantFailureH\x00R\afailureB\b\n" +
-	"\x06answer\"u\n" +
+	"\afailure\x18\a \x01(\v2\x1d.assent.v1.ParticipantFailureH\x00R\afailure\x126\n" +
+	"\aexplain\x18\b \x01(\v2\x1a.assent.v1.ExplainResponseH\x00R\aexplainB\b\n" +
+	"\x06answer\"\x97\x01\n" +
 	"\x12ParticipantFailure\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\tR\amessage\x12$\n" +
 	"\rmisconfigured\x18\x02 \x01(\bR\rmisconfigured\x12\x1f\n" +
 	"\vstale_epoch\x18\x03 \x01(\bR\n" +
-	"staleEpoch*\x8c\x02\n" +
+	"staleEpoch\x12 \n" +
+	"\vunsupported\x18\x04 \x01(\bR\vunsupported*\x8c\x02\n" +
 	"\vBranchState\x12\x1c\n" +
 	"\x18BRANCH_STATE_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16BRANCH_STATE_COMMITTED\x10\x01\x12\x1c\n" +
@@ -1628,13 +1833,14 @@ const file_assent_v1_participant_proto_rawDesc = "" +
 	"\x1dBRANCH_STATE_HEURISTIC_COMMIT\x10\x04\x12#\n" +
 	"\x1fBRANCH_STATE_HEURISTIC_ROLLBACK\x10\x05\x12!\n" +
 	"\x1dBRANCH_STATE_HEURISTIC_HAZARD\x10\x06\x12 \n" +
-	"\x1cBRANCH_STATE_HEURISTIC_MIXED\x10\a2\xb2\x03\n" +
+	"\x1cBRANCH_STATE_HEURISTIC_MIXED\x10\a2\xf4\x03\n" +
 	"\x12ParticipantService\x12@\n" +
 	"\aPrepare\x12\x19.assent.v1.PrepareRequest\x1a\x1a.assent.v1.PrepareResponse\x12a\n" +
 	"\x06Commit\x12*.assent.v1.ParticipantServiceCommitRequest\x1a+.assent.v1.ParticipantServiceCommitResponse\x12g\n" +
 	"\bRollback\x12,.assent.v1.ParticipantServiceRollbackRequest\x1a-.assent.v1.ParticipantServiceRollbackResponse\x12O\n" +
 	"\fListPrepared\x12\x1e.assent.v1.ListPreparedRequest\x1a\x1f.assent.v1.ListPreparedResponse\x12=\n" +
-	"\x06Forget\x12\x18.assent.v1.ForgetRequest\x1a\x19.assent.v1.ForgetResponse2V\n" +
+	"\x06Forget\x12\x18.assent.v1.ForgetRequest\x1a\x19.assent.v1.ForgetResponse\x12@\n" +
+	"\aExplain\x12\x19.assent.v1.ExplainRequest\x1a\x1a.assent.v1.ExplainResponse2V\n" +
 	"\x11AttachmentService\x12A\n" +
 	"\x06Attach\x12\x18.assent.v1.AttachRequest\x1a\x19.assent.v1.AttachResponse(\x010\x01B@Z>github.com/assent-tm/assent/coordinator/api/assent/v1;assentv1b\x06proto3"
 
@@ -1651,7 +1857,7 @@ func file_assent_v1_participant_proto_rawDescGZIP() []byte {
 }
 
 var file_assent_v1_participant_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_assent_v1_participant_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_assent_v1_participant_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_assent_v1_participant_proto_goTypes = []any{
 	(BranchState)(0),                           // 0: assent.v1.BranchState
 	(*BranchRef)(nil),                          // 1: assent.v1.BranchRef
@@ -1665,66 +1871,74 @@ var file_assent_v1_participant_proto_goTypes = []any{
 	(*ListPreparedResponse)(nil),               // 9: assent.v1.ListPreparedResponse
 	(*ForgetRequest)(nil),                      // 10: assent.v1.ForgetRequest
 	(*ForgetResponse)(nil),                     // 11: assent.v1.ForgetResponse
-	(*AttachRequest)(nil),                      // 12: assent.v1.AttachRequest
-	(*Hello)(nil),                              // 13: assent.v1.Hello
-	(*AttachResponse)(nil),                     // 14: assent.v1.AttachResponse
-	(*Welcome)(nil),                            // 15: assent.v1.Welcome
-	(*Closing)(nil),                            // 16: assent.v1.Closing
-	(*ParticipantCalls)(nil),                   // 17: assent.v1.ParticipantCalls
-	(*ParticipantAnswers)(nil),                 // 18: assent.v1.ParticipantAnswers
-	(*ParticipantCall)(nil),                    // 19: assent.v1.ParticipantCall
-	(*Withdrawal)(nil),                         // 20: assent.v1.Withdrawal
-	(*ParticipantAnswer)(nil),                  // 21: assent.v1.ParticipantAnswer
-	(*ParticipantFailure)(nil),                 // 22: assent.v1.ParticipantFailure
-	(*timestamppb.Timestamp)(nil),              // 23: google.protobuf.Timestamp
-	(Vote)(0),                                  // 24: assent.v1.Vote
+	(*ExplainRequest)(nil),                     // 12: assent.v1.ExplainRequest
+	(*ExplainResponse)(nil),                    // 13: assent.v1.ExplainResponse
+	(*Explanation)(nil),                        // 14: assent.v1.Explanation
+	(*AttachRequest)(nil),                      // 15: assent.v1.AttachRequest
+	(*Hello)(nil),                              // 16: assent.v1.Hello
+	(*AttachResponse)(nil),                     // 17: assent.v1.AttachResponse
+	(*Welcome)(nil),                            // 18: assent.v1.Welcome
+	(*Closing)(nil),                            // 19: assent.v1.Closing
+	(*ParticipantCalls)(nil),                   // 20: assent.v1.ParticipantCalls
+	(*ParticipantAnswers)(nil),                 // 21: assent.v1.ParticipantAnswers
+	(*ParticipantCall)(nil),                    // 22: assent.v1.ParticipantCall
+	(*Withdrawal)(nil),                         // 23: assent.v1.Withdrawal
+	(*ParticipantAnswer)(nil),                  // 24: assent.v1.ParticipantAnswer
+	(*ParticipantFailure)(nil),                 // 25: assent.v1.ParticipantFailure
+	(*timestamppb.Timestamp)(nil),              // 26: google.protobuf.Timestamp
+	(Vote)(0),                                  // 27: assent.v1.Vote
 }
 var file_assent_v1_participant_proto_depIdxs = []int32{
-	23, // 0: assent.v1.BranchRef.deadline:type_name -> google.protobuf.Timestamp
+	26, // 0: assent.v1.BranchRef.deadline:type_name -> google.protobuf.Timestamp
 	1,  // 1: assent.v1.PrepareRequest.branch:type_name -> assent.v1.BranchRef
-	24, // 2: assent.v1.PrepareResponse.vote:type_name -> assent.v1.Vote
+	27, // 2: assent.v1.PrepareResponse.vote:type_name -> assent.v1.Vote
 	1,  // 3: assent.v1.ParticipantServiceCommitRequest.branch:type_name -> assent.v1.BranchRef
 	0,  // 4: assent.v1.ParticipantServiceCommitResponse.state:type_name -> assent.v1.BranchState
 	1,  // 5: assent.v1.ParticipantServiceRollbackRequest.branch:type_name -> assent.v1.BranchRef
 	0,  // 6: assent.v1.ParticipantServiceRollbackResponse.state:type_name -> assent.v1.BranchState
 	1,  // 7: assent.v1.ListPreparedResponse.branches:type_name -> assent.v1.BranchRef
 	1,  // 8: assent.v1.ForgetRequest.branches:type_name -> assent.v1.BranchRef
-	13, // 9: assent.v1.AttachRequest.hello:type_name -> assent.v1.Hello
-	18, // 10: assent.v1.AttachRequest.answers:type_name -> assent.v1.ParticipantAnswers
-	15, // 11: assent.v1.AttachResponse.welcome:type_name -> assent.v1.Welcome
-	17, // 12: assent.v1.AttachResponse.calls:type_name -> assent.v1.ParticipantCalls
-	16, // 13: assent.v1.AttachResponse.closing:type_name -> assent.v1.Closing
-	19, // 14: assent.v1.ParticipantCalls.calls:type_name -> assent.v1.ParticipantCall
-	21, // 15: assent.v1.ParticipantAnswers.answers:type_name -> assent.v1.ParticipantAnswer
-	2,  // 16: assent.v1.ParticipantCall.prepare:type_name -> assent.v1.PrepareRequest
-	4,  // 17: assent.v1.ParticipantCall.commit:type_name -> assent.v1.ParticipantServiceCommitRequest
-	6,  // 18: assent.v1.ParticipantCall.rollback:type_name -> assent.v1.ParticipantServiceRollbackRequest
-	8,  // 19: assent.v1.ParticipantCall.list_prepared:type_name -> assent.v1.ListPreparedRequest
-	10, // 20: assent.v1.ParticipantCall.forget:type_name -> assent.v1.ForgetRequest
-	20, // 21: assent.v1.ParticipantCall.withdraw:type_name -> assent.v1.Withdrawal
-	3,  // 22: assent.v1.ParticipantAnswer.prepare:type_name -> assent.v1.PrepareResponse
-	5,  // 23: assent.v1.ParticipantAnswer.commit:type_name -> assent.v1.ParticipantServiceCommitResponse
-	7,  // 24: assent.v1.ParticipantAnswer.rollback:type_name -> assent.v1.ParticipantServiceRollbackResponse
-	9,  // 25: assent.v1.ParticipantAnswer.list_prepared:type_name -> assent.v1.ListPreparedResponse
-	11, // 26: assent.v1.ParticipantAnswer.forget:type_name -> assent.v1.ForgetResponse
-	22, // 27: assent.v1.ParticipantAnswer.failure:type_name -> assent.v1.ParticipantFailure
-	2,  // 28: assent.v1.ParticipantService.Prepare:input_type -> assent.v1.PrepareRequest
-	4,  // 29: assent.v1.ParticipantService.Commit:input_type -> assent.v1.ParticipantServiceCommitRequest
-	6,  // 30: assent.v1.ParticipantService.Rollback:input_type -> assent.v1.ParticipantServiceRollbackRequest
-	8,  // 31: assent.v1.ParticipantService.ListPrepared:input_type -> assent.v1.ListPreparedRequest
-	10, // 32: assent.v1.ParticipantService.Forget:input_type -> assent.v1.ForgetRequest
-	12, // 33: assent.v1.AttachmentService.Attach:input_type -> assent.v1.AttachRequest
-	3,  // 34: assent.v1.ParticipantService.Prepare:output_type -> assent.v1.PrepareResponse
-	5,  // 35: assent.v1.ParticipantService.Commit:output_type -> assent.v1.ParticipantServiceCommitResponse
-	7,  // 36: assent.v1.ParticipantService.Rollback:output_type -> assent.v1.ParticipantServiceRollbackResponse
-	9,  // 37: assent.v1.ParticipantService.ListPrepared:output_type -> assent.v1.ListPreparedResponse
-	11, // 38: assent.v1.ParticipantService.Forget:output_type -> assent.v1.ForgetResponse
-	14, // 39: assent.v1.AttachmentService.Attach:output_type -> assent.v1.AttachResponse
-	34, // [34:40] is the sub-list for method output_type
-	28, // [28:34] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	14, // 9: assent.v1.ExplainResponse.explanations:type_name -> assent.v1.Explanation
+	16, // 10: assent.v1.AttachRequest.hello:type_name -> assent.v1.Hello
+	21, // 11: assent.v1.AttachRequest.answers:type_name -> assent.v1.ParticipantAnswers
+	18, // 12: assent.v1.AttachResponse.welcome:type_name -> assent.v1.Welcome
+	20, // 13: assent.v1.AttachResponse.calls:type_name -> assent.v1.ParticipantCalls
+	19, // 14: assent.v1.AttachResponse.closing:type_name -> assent.v1.Closing
+	22, // 15: assent.v1.ParticipantCalls.calls:type_name -> assent.v1.ParticipantCall
+	24, // 16: assent.v1.ParticipantAnswers.answers:type_name -> assent.v1.ParticipantAnswer
+	2,  // 17: assent.v1.ParticipantCall.prepare:type_name -> assent.v1.PrepareRequest
+	4,  // 18: assent.v1.ParticipantCall.commit:type_name -> assent.v1.ParticipantServiceCommitRequest
+	6,  // 19: assent.v1.ParticipantCall.rollback:type_name -> assent.v1.ParticipantServiceRollbackRequest
+	8,  // 20: assent.v1.ParticipantCall.list_prepared:type_name -> assent.v1.ListPreparedRequest
+	10, // 21: assent.v1.ParticipantCall.forget:type_name -> assent.v1.ForgetRequest
+	23, // 22: assent.v1.ParticipantCall.withdraw:type_name -> assent.v1.Withdrawal
+	12, // 23: assent.v1.ParticipantCall.explain:type_name -> assent.v1.ExplainRequest
+	3,  // 24: assent.v1.ParticipantAnswer.prepare:type_name -> assent.v1.PrepareResponse
+	5,  // 25: assent.v1.ParticipantAnswer.commit:type_name -> assent.v1.ParticipantServiceCommitResponse
+	7,  // 26: assent.v1.ParticipantAnswer.rollback:type_name -> assent.v1.ParticipantServiceRollbackResponse
+	9,  // 27: assent.v1.ParticipantAnswer.list_prepared:type_name -> assent.v1.ListPreparedResponse
+	11, // 28: assent.v1.ParticipantAnswer.forget:type_name -> assent.v1.ForgetResponse
+	25, // 29: assent.v1.ParticipantAnswer.failure:type_name -> assent.v1.ParticipantFailure
+	13, // 30: assent.v1.ParticipantAnswer.explain:type_name -> assent.v1.ExplainResponse
+	2,  // 31: assent.v1.ParticipantService.Prepare:input_type -> assent.v1.PrepareRequest
+	4,  // 32: assent.v1.ParticipantService.Commit:input_type -> assent.v1.ParticipantServiceCommitRequest
+	6,  // 33: assent.v1.ParticipantService.Rollback:input_type -> assent.v1.ParticipantServiceRollbackRequest
+	8,  // 34: assent.v1.ParticipantService.ListPrepared:input_type -> assent.v1.ListPreparedRequest
+	10, // 35: assent.v1.ParticipantService.Forget:input_type -> assent.v1.ForgetRequest
+	12, // 36: assent.v1.ParticipantService.Explain:input_type -> assent.v1.ExplainRequest
+	15, // 37: assent.v1.AttachmentService.Attach:input_type -> assent.v1.AttachRequest
+	3,  // 38: assent.v1.ParticipantService.Prepare:output_type -> assent.v1.PrepareResponse
+	5,  // 39: assent.v1.ParticipantService.Commit:output_type -> assent.v1.ParticipantServiceCommitResponse
+	7,  // 40: assent.v1.ParticipantService.Rollback:output_type -> assent.v1.ParticipantServiceRollbackResponse
+	9,  // 41: assent.v1.ParticipantService.ListPrepared:output_type -> assent.v1.ListPreparedResponse
+	11, // 42: assent.v1.ParticipantService.Forget:output_type -> assent.v1.ForgetResponse
+	13, // 43: assent.v1.ParticipantService.Explain:output_type -> assent.v1.ExplainResponse
+	17, // 44: assent.v1.AttachmentService.Attach:output_type -> assent.v1.AttachResponse
+	38, // [38:45] is the sub-list for method output_type
+	31, // [31:38] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_assent_v1_participant_proto_init() }
@@ -1733,30 +1947,32 @@ func file_assent_v1_participant_proto_init() {
 		return
 	}
 	file_assent_v1_transaction_proto_init()
-	file_assent_v1_participant_proto_msgTypes[11].OneofWrappers = []any{
+	file_assent_v1_participant_proto_msgTypes[14].OneofWrappers = []any{
 		(*AttachRequest_Hello)(nil),
 		(*AttachRequest_Answers)(nil),
 	}
-	file_assent_v1_participant_proto_msgTypes[13].OneofWrappers = []any{
+	file_assent_v1_participant_proto_msgTypes[16].OneofWrappers = []any{
 		(*AttachResponse_Welcome)(nil),
 		(*AttachResponse_Calls)(nil),
 		(*AttachResponse_Closing)(nil),
 	}
-	file_assent_v1_participant_proto_msgTypes[18].OneofWrappers = []any{
+	file_assent_v1_participant_proto_msgTypes[21].OneofWrappers = []any{
 		(*ParticipantCall_Prepare)(nil),
 		(*ParticipantCall_Commit)(nil),
 		(*ParticipantCall_Rollback)(nil),
 		(*ParticipantCall_ListPrepared)(nil),
 		(*ParticipantCall_Forget)(nil),
 		(*ParticipantCall_Withdraw)(nil),
+		(*ParticipantCall_Explain)(nil),
 	}
-	file_assent_v1_participant_proto_msgTypes[20].OneofWrappers = []any{
+	file_assent_v1_participant_proto_msgTypes[23].OneofWrappers = []any{
 		(*ParticipantAnswer_Prepare)(nil),
 		(*ParticipantAnswer_Commit)(nil),
 		(*ParticipantAnswer_Rollback)(nil),
 		(*ParticipantAnswer_ListPrepared)(nil),
 		(*ParticipantAnswer_Forget)(nil),
 		(*ParticipantAnswer_Failure)(nil),
+		(*ParticipantAnswer_Explain)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1764,7 +1980,7 @@ func file_assent_v1_participant_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_assent_v1_participant_proto_rawDesc), len(file_assent_v1_participant_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   22,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

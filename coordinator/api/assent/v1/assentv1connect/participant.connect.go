@@ -38,6 +38,8 @@ const (
 	ParticipantServiceListPreparedProcedure = "/assent.v1.ParticipantService/ListPrepared"
 	// ParticipantServiceForgetProcedure is the procedure name of the ParticipantService's Forget RPC.
 	ParticipantServiceForgetProcedure = "/assent.v1.ParticipantService/Forget"
+	// ParticipantServiceExplainProcedure is the procedure name of the ParticipantService's Explain RPC.
+	ParticipantServiceExplainProcedure = "/assent.v1.ParticipantService/Explain"
 	// AttachmentServiceAttachProcedure is the procedure name of the AttachmentService's Attach RPC.
 	AttachmentServiceAttachProcedure = "/assent.v1.AttachmentService/Attach"
 )
@@ -78,6 +80,13 @@ var (
 			Procedure:  ParticipantServiceForgetProcedure,
 		}
 	})
+	participantServiceExplainSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_assent_v1_participant_proto.Services().ByName("ParticipantService").Methods().ByName("Explain"),
+			Procedure:  ParticipantServiceExplainProcedure,
+		}
+	})
 )
 
 // ParticipantServiceClient is a client for the assent.v1.ParticipantService service.
@@ -94,6 +103,10 @@ type ParticipantServiceClient interface {
 	// Forget drops what is kept for finished branches, but not what refuses a late
 	// Prepare of them.
 	Forget(context.Context, *v1.ForgetRequest) (*v1.ForgetResponse, error)
+	// Explain returns all that is prepared where the participant works, whoever did it,
+	// and what finishes it by hand. Operators are shown it, and nothing is done about it.
+	// It may be left out: UNIMPLEMENTED.
+	Explain(context.Context, *v1.ExplainRequest) (*v1.ExplainResponse, error)
 }
 
 // NewParticipantServiceClient constructs a client for the assent.v1.ParticipantService service.
@@ -116,6 +129,10 @@ type ParticipantServiceHandler interface {
 	// Forget drops what is kept for finished branches, but not what refuses a late
 	// Prepare of them.
 	Forget(context.Context, *v1.ForgetRequest) (*v1.ForgetResponse, error)
+	// Explain returns all that is prepared where the participant works, whoever did it,
+	// and what finishes it by hand. Operators are shown it, and nothing is done about it.
+	// It may be left out: UNIMPLEMENTED.
+	Explain(context.Context, *v1.ExplainRequest) (*v1.ExplainResponse, error)
 }
 
 // RegisterParticipantServiceHandler registers svc as the assent.v1.ParticipantService
@@ -128,6 +145,7 @@ func RegisterParticipantServiceHandler(server *connect.Server, svc ParticipantSe
 		connect.Method{Spec: participantServiceRollbackSpec(), Handler: adapter.rollback},
 		connect.Method{Spec: participantServiceListPreparedSpec(), Handler: adapter.listPrepared},
 		connect.Method{Spec: participantServiceForgetSpec(), Handler: adapter.forget},
+		connect.Method{Spec: participantServiceExplainSpec(), Handler: adapter.explain},
 	)
 }
 
@@ -152,6 +170,10 @@ func (UnimplementedParticipantServiceHandler) ListPrepared(context.Context, *v1.
 
 func (UnimplementedParticipantServiceHandler) Forget(context.Context, *v1.ForgetRequest) (*v1.ForgetResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "assent.v1.ParticipantService.Forget is not implemented")
+}
+
+func (UnimplementedParticipantServiceHandler) Explain(context.Context, *v1.ExplainRequest) (*v1.ExplainResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "assent.v1.ParticipantService.Explain is not implemented")
 }
 
 type participantServiceClient struct {
@@ -193,6 +215,14 @@ func (c *participantServiceClient) ListPrepared(ctx context.Context, req *v1.Lis
 func (c *participantServiceClient) Forget(ctx context.Context, req *v1.ForgetRequest) (*v1.ForgetResponse, error) {
 	var res v1.ForgetResponse
 	if err := c.client.CallUnary(ctx, participantServiceForgetSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *participantServiceClient) Explain(ctx context.Context, req *v1.ExplainRequest) (*v1.ExplainResponse, error) {
+	var res v1.ExplainResponse
+	if err := c.client.CallUnary(ctx, participantServiceExplainSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -254,6 +284,18 @@ func (h participantServiceHandler) forget(ctx context.Context, _ connect.Spec, s
 		return err
 	}
 	res, err := h.svc.Forget(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h participantServiceHandler) explain(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ExplainRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Explain(ctx, &req)
 	if err != nil {
 		return err
 	}
