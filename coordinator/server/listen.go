@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log"
 	"net"
 	"net/http"
 	"sync"
@@ -113,7 +114,7 @@ func (s *Server) httpServer(l Listener, open *atomic.Int64) *http.Server {
 			PingTimeout:          pingTimeout,
 			WriteByteTimeout:     pingInterval,
 		},
-		ErrorLog: zap.NewStdLog(s.logger.WithOptions(zap.IncreaseLevel(zap.WarnLevel))),
+		ErrorLog: s.stdLog(),
 		ConnState: func(c net.Conn, state http.ConnState) {
 			switch state {
 			case http.StateNew:
@@ -126,6 +127,15 @@ func (s *Server) httpServer(l Listener, open *atomic.Int64) *http.Server {
 			}
 		},
 	}
+}
+
+// stdLog gets what net/http complains of.
+func (s *Server) stdLog() *log.Logger {
+	logger, err := zap.NewStdLogAt(s.logger, zap.WarnLevel)
+	if err != nil { // of a level that zap does not have
+		panic(err)
+	}
+	return logger
 }
 
 // safe refuses what would let anybody in the network decide transactions.

@@ -35,10 +35,6 @@ type Options struct {
 // Addresses are where the listeners are, as URLs.
 type Addresses struct{ API, Admin string }
 
-// closeTimeout is how long participants may take to answer calls that are under way
-// when everything has been drained. What they do not answer is told after the restart.
-const closeTimeout = 10 * time.Second
-
 // site is what runs, in the order in which it is opened.
 type site struct {
 	config    *config.Loaded
@@ -195,9 +191,17 @@ func (s *site) drain(ctx context.Context) error {
 	return nil
 }
 
+// closeLimit is when participants have answered the calls that are under way when
+// everything has been drained, or will not. What they do not answer is told after the
+// restart.
+func (s *site) closeLimit(ctx context.Context) (context.Context, context.CancelFunc) {
+	const margin = 5 * time.Second
+	return context.WithTimeout(context.WithoutCancel(ctx), s.config.Timeouts.Call+margin)
+}
+
 // end closes the coordinator and what needs its listeners to say goodbye.
 func (s *site) end(ctx context.Context) error {
-	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	limit, cancel := s.closeLimit(ctx)
 	defer cancel()
 	err := s.dtm.Close(limit)
 	s.dtm = nil
@@ -213,7 +217,7 @@ func (s *site) close(ctx context.Context) (err error) {
 	for _, l := range s.listeners {
 		err = errors.Join(err, l.Net.Close())
 	}
-	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	limit, cancel := s.closeLimit(ctx)
 	defer cancel()
 	if s.dtm != nil {
 		err = errors.Join(err, s.dtm.Close(limit))
