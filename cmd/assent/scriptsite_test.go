@@ -33,6 +33,7 @@ import (
 
 // scriptSite is a server and two accounts that a script works with:
 //
+//	exits CODE COMMAND...   is exec, of a command that has this exit code
 //	serve [ARGUMENT...]     starts `assent serve`, or dev if that is the argument, and waits until it listens
 //	end                     ends it by SIGTERM, in order; $LOG has what it printed
 //	ended                   waits for that
@@ -144,6 +145,16 @@ func setUpSite(env *testscript.Env) error {
 var siteSignals = map[string]syscall.Signal{"HUP": syscall.SIGHUP, "TERM": syscall.SIGTERM, "INT": syscall.SIGINT}
 
 var siteCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
+	"exits": func(ts *testscript.TestScript, _ bool, args []string) {
+		err := ts.Exec(args[1], args[2:]...)
+		var exit *exec.ExitError
+		if err != nil && !errors.As(err, &exit) {
+			ts.Check(err)
+		}
+		if got := fmt.Sprint(exit.ExitCode()); got != args[0] {
+			ts.Fatalf("exit code %s, not %s", got, args[0])
+		}
+	},
 	"serve": func(ts *testscript.TestScript, _ bool, args []string) {
 		if len(args) == 0 || args[0] != "dev" {
 			args = append([]string{"serve", "--config", "site.yaml"}, args...)

@@ -114,7 +114,9 @@ func (s *Server) explain(err error) error {
 		e.Kind = Unreachable
 		e.Message = fmt.Sprintf("no answer within %s (--timeout)", s.timeout)
 	case !failed.IsRemote():
-		e.Message = fmt.Sprintf("cannot reach a server: %s; is 'assent serve' or 'assent dev' running there?", e.Message)
+		if e.Message = "cannot reach a server: " + e.Message; !e.sent() {
+			e.Message += "; is 'assent serve' or 'assent dev' running there?"
+		}
 	case failed.Code() == connect.CodeUnimplemented:
 		e.Message = "what answers there does not know this call: is it the right listener? --server takes tx, --admin operators' words"
 	}
