@@ -34,6 +34,13 @@ type call struct {
 	err         error
 }
 
+// held reports whether an operator holds the call back.
+func (c *call) held() bool { return c.t.paused.Load() }
+
+// withdrawn reports whether an operator ended the branch: the call is not to be made
+// any more.
+func (c *call) withdrawn() bool { return c.t.withdrawn.Load()&(1<<c.number) != 0 }
+
 // run makes the call; it is for the pool.
 func (c *call) run() { c.endpoint.make(c) }
 

@@ -243,6 +243,8 @@ func (d *DTM) carryOut(t *transaction, effect *protocol.Effect, presumed bool) {
 		d.finish(t, effect.Outcome)
 	case protocol.EffectForget:
 		d.forget(t, effect.Branches)
+	case protocol.EffectPause, protocol.EffectUnpause, protocol.EffectRetry, protocol.EffectWithdraw:
+		d.heed(t, effect)
 	}
 }
 

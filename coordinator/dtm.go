@@ -19,9 +19,10 @@ import (
 // DTM is a distributed transaction manager: a coordinator with its log. Make one
 // with Open. Safe for concurrent use.
 type DTM struct {
-	config Config
-	logger *zap.Logger
-	log    *wal.Log
+	config  Config
+	logger  *zap.Logger
+	started time.Time
+	log     *wal.Log
 
 	// ctx is the life of the coordinator's own work.
 	ctx    context.Context
@@ -38,6 +39,7 @@ type DTM struct {
 	recovering  recovering
 	open        atomic.Int64 // undecided transactions of this coordinator
 	safeMode    atomic.Pointer[string]
+	operator    chan struct{}    // holds a token while a word on a transaction is recorded
 	accepted    participant.Term // proves nothing any more, nor do those before it (R10)
 
 	owners      owners

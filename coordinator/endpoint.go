@@ -33,7 +33,7 @@ type endpoint struct {
 	withdrawn   int     // of prepares, those that are not to be made any more
 	ready       []*call // tell a decision
 	tellNext    bool    // whose turn it is if both wait
-	held        []*call // wait for the participant to be registered, or its list to be read
+	held        []*call // wait for the participant to be registered, its list to be read, or an operator
 	retries     retryQueue
 	timer       *time.Timer
 	failures    int   // calls to tell a decision that failed in a row
@@ -93,8 +93,11 @@ func (e *endpoint) notAsked(c *call) {
 func (e *endpoint) tell(c *call) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if c.withdrawn() {
+		return
+	}
 	e.undelivered.Add(1)
-	if e.free() && !c.presumed {
+	if e.free() && !c.presumed && !c.held() {
 		e.start(c)
 		return
 	}
@@ -110,7 +113,7 @@ func (e *endpoint) free() bool {
 }
 
 func (e *endpoint) admit(c *call) {
-	if e.registered == nil || c.presumed && (!e.listRead || e.d.safeMode.Load() != nil) {
+	if e.registered == nil || c.held() || c.presumed && (!e.listRead || e.d.safeMode.Load() != nil) {
 		e.held = append(e.held, c)
 		return
 	}
@@ -187,7 +190,7 @@ func (e *endpoint) next(now time.Time) *call {
 		pop(&e.prepares)
 		e.withdrawn--
 	}
-	for len(e.ready) > 0 && e.ready[0].presumed && e.d.safeMode.Load() != nil {
+	for len(e.ready) > 0 && (e.ready[0].held() || e.ready[0].presumed && e.d.safeMode.Load() != nil) {
 		e.held = append(e.held, pop(&e.ready)) // R10: it waited while the log proved to be too old
 	}
 	tell, prepare := len(e.ready) > 0 && !e.resting(now), len(e.prepares) > 0
@@ -280,6 +283,7 @@ func (e *endpoint) giveUpPlace(c *call, answered, failed, again bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.inFlight--
+	again = again && !c.withdrawn()
 	if c.verb != protocol.EffectPrepare {
 		e.telling--
 		if !again {

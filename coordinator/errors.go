@@ -53,6 +53,9 @@ var (
 	// space where the error says, and transactions begin again. Or the log was opened too
 	// often, then it Is wal.ErrTermsExhausted, too: begin a new one. It Is ErrLimit.
 	ErrLogFull = fmt.Errorf("%w: the log takes nothing more to begin", ErrLimit)
+	// ErrUnfit: an operator's word does not fit where the transaction stands. Nothing was
+	// recorded.
+	ErrUnfit = protocol.ErrUnfit
 	// ErrSealed: the transaction is being committed and takes no more branches.
 	ErrSealed = protocol.ErrSealed
 	// ErrNameTaken: another participant is registered under this name.

@@ -29,6 +29,8 @@ type Info struct {
 	Cause    record.Cause
 	Reason   string
 	Branches []BranchInfo
+	// Paused says that an operator holds the delivery of the decision back.
+	Paused bool
 }
 
 // BranchInfo is what Get says of a branch.
@@ -77,6 +79,7 @@ func (t *transaction) info() Info {
 	info := Info{
 		ID: t.id, Name: attributes[record.AttributeName], Owner: attributes[record.AttributeOwner], RequestID: attributes[record.AttributeRequestID],
 		Begun: t.begun.At, Deadline: t.deadline, Phase: t.machine.Phase(), Decision: t.machine.Decision(), Outcome: t.machine.Outcome(),
+		Paused: t.machine.Paused(),
 	}
 	if info.Decision.Valid() {
 		info.Cause, info.Reason = t.machine.Decided().Cause, t.machine.Decided().Reason
@@ -92,7 +95,7 @@ func (t *transaction) info() Info {
 		}
 		if driven.trouble != nil {
 			branch.LastError = driven.trouble.err.Error()
-			if !b.Outcome.Valid() {
+			if !b.Outcome.Valid() && !info.Paused {
 				branch.NextRetry = driven.trouble.retryAt
 			}
 		}

@@ -30,6 +30,7 @@ func Open(ctx context.Context, config Config) (*DTM, error) {
 	d := &DTM{
 		config: config, logger: config.Logger, table: newTable(),
 		endpoints: make(map[string]*endpoint), failed: make(chan struct{}), ending: make(chan struct{}),
+		operator: make(chan struct{}, 1), started: time.Now(),
 	}
 	d.forced.d, d.completions.d = d, d
 	d.underway.whole, d.forgetting.whole = &d.goroutines, &d.goroutines
@@ -99,6 +100,7 @@ func (d *DTM) inherit(transactions []wal.Inherited) {
 			id: s.Tx, epoch: max(inherited.Epoch, d.log.Epoch()), place: inherited.Place, machine: protocol.Resume(s),
 			begun: record.Begun{Tx: s.Tx, At: s.At, Timeout: s.Timeout, Attributes: s.Attributes},
 		}
+		t.paused.Store(t.machine.Paused())
 		for _, b := range s.Branches {
 			t.branches = append(t.branches, branch{endpoint: d.endpoint(b.Participant), data: b.Data})
 		}

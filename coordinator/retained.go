@@ -26,6 +26,7 @@ type retained struct {
 type retainedTexts struct {
 	attributes record.Attributes
 	reason     string
+	words      []record.Operator
 }
 
 type retainedBranch struct {
@@ -44,8 +45,8 @@ func (t *transaction) retain(like []retainedBranch) retained {
 		begun: milli(t.begun.At), completed: milli(time.Now()),
 		decision: t.machine.Decision(), cause: decided.Cause, by: int8(decided.By), presumed: decided.Presumed,
 	}
-	if len(t.begun.Attributes) > 0 || decided.Reason != "" {
-		r.texts = &retainedTexts{attributes: t.begun.Attributes, reason: decided.Reason}
+	if words := t.machine.Words(); len(t.begun.Attributes) > 0 || decided.Reason != "" || words != nil {
+		r.texts = &retainedTexts{attributes: t.begun.Attributes, reason: decided.Reason, words: words}
 	}
 	var room [4]retainedBranch
 	branches := room[:0]
@@ -71,7 +72,7 @@ func (r *retained) revive(id participant.TxID) *transaction {
 	s := record.NewState(id)
 	s.Decision, s.Cause, s.By, s.Presumed = r.decision, r.cause, int(r.by), r.presumed
 	if r.texts != nil {
-		s.Reason = r.texts.reason
+		s.Reason, s.Words = r.texts.reason, r.texts.words
 	}
 	s.Completed = time.UnixMilli(r.completed)
 	t := &transaction{id: id, begun: record.Begun{Tx: id, At: unmilli(r.begun), Attributes: r.attributes()}, settled: true}

@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"container/heap"
 	"math/rand/v2"
 	"time"
 )
@@ -20,6 +21,9 @@ func (q *retryQueue) Pop() any {
 	*q = old[:len(old)-1]
 	return c
 }
+
+// remove takes the i-th call out.
+func (q *retryQueue) remove(i int) *call { return heap.Remove(q, i).(*call) }
 
 // backoff returns the pause after so many failures: between RetryMin and a bound
 // that doubles up to RetryMax, at random, so that those who failed together don't

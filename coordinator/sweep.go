@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/bits"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -71,7 +72,7 @@ func (s *sweeper) treat(o recovery.Orphan, before sweptOrphan) sweptOrphan {
 		now.telling = s.d.tellOrphan(o.Branch, record.DecisionRollback, false)
 	case recovery.TellPresumed:
 		now.telling = s.d.tellOrphan(o.Branch, record.DecisionRollback, true)
-	case recovery.Leave, recovery.Forgotten, recovery.ForeignTerm, recovery.LogTooOld, recovery.OtherDomain, recovery.NoBranch:
+	case recovery.Leave, recovery.Forgotten, recovery.ForeignTerm, recovery.LogTooOld, recovery.OtherDomain, recovery.GivenUp, recovery.NoBranch:
 	}
 	return now
 }
@@ -164,5 +165,8 @@ func (t *transaction) branchState(number int) recovery.BranchState {
 		// be: a late Prepare has brought it back.
 		s.Live = false
 	}
+	s.GivenUp = slices.ContainsFunc(t.machine.Words(), func(w record.Operator) bool {
+		return w.Verb == record.VerbForgetBranch && w.Branch == number
+	})
 	return s
 }

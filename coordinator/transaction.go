@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/assent-tm/assent/coordinator/protocol"
@@ -39,6 +40,11 @@ type transaction struct {
 	settled  bool         // the decision was counted
 	failure  error        // why the machine was stopped
 	unsure   bool         // the decision may not be in the log (R5)
+
+	// paused says that no branch is told anything, withdrawn which branches never are
+	// again, a bit for each: by an operator's word. Read without the mutex.
+	paused    atomic.Bool
+	withdrawn atomic.Uint64
 
 	due due // guarded by the deadlines
 }

@@ -32,6 +32,8 @@ const (
 	LogTooOld
 	// OtherDomain: another installation's branch, never touched (R10).
 	OtherDomain
+	// GivenUp: an operator gave the branch up; it is listed and left alone.
+	GivenUp
 	// NoBranch: its name is not that of a branch: another application prepared it.
 	NoBranch
 )
@@ -54,6 +56,8 @@ func (v Verdict) String() string {
 		return "log too old"
 	case OtherDomain:
 		return "other domain"
+	case GivenUp:
+		return "given up"
 	case NoBranch:
 		return "no branch"
 	default:
@@ -97,6 +101,8 @@ type BranchState struct {
 	Decision record.Decision
 	// Live: the drive loop has yet to end the branch.
 	Live bool
+	// GivenUp: an operator said that nobody is to be told of it any more.
+	GivenUp bool
 }
 
 // Judge says what becomes of one prepared branch, and why.
@@ -110,6 +116,8 @@ func Judge(b participant.Branch, e Evidence) (Verdict, string) {
 	switch {
 	case known && branch.Live:
 		return Leave, "its transaction is live"
+	case known && branch.GivenUp:
+		return GivenUp, "an operator gave the branch up: finish it by hand, as its transaction was decided: " + branch.Decision.String()
 	case known && branch.Decision == record.DecisionCommit:
 		return TellCommit, "its transaction committed"
 	case known && branch.Decision == record.DecisionRollback:

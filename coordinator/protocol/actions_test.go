@@ -35,6 +35,8 @@ const (
 	decideAlone
 	forgetBranch
 	recallBranch
+	giveUpBranch // an operator says that nobody is to be told any more
+	resolveBranch
 )
 
 // action is one step of the world. choice selects among the ways it can go.
@@ -95,7 +97,7 @@ func (w *world) goOn(add func(v verb, branch, choice int)) {
 		case b.call == 0:
 		case b.answered:
 			add(answerArrives, i, 0)
-		case b.call == callCommit && b.is == amnesiac && w.m.branches[i].Hazard:
+		case b.call == callCommit && b.is == amnesiac && (w.m.branches[i].Hazard || w.m.awaitsWord(i)):
 			// The commit is repeated, and the answer stays the same (R7).
 		default:
 			for choice := range w.choices(i, b.call) {
@@ -145,6 +147,52 @@ func (w *world) mishapsOf(i int, add func(v verb, branch, choice int)) {
 	if b.is == amnesiac {
 		add(recallBranch, i, 0)
 	}
+	if w.left[word] > 0 && !w.gone && !w.poisoned && i < len(w.m.branches) {
+		w.wordsOn(i, add)
+	}
+}
+
+// wordsOn adds what an operator may say of a branch. He is honest: what he says was done to it
+// he has done, or found.
+func (w *world) wordsOn(i int, add func(v verb, branch, choice int)) {
+	if _, err := w.m.Fits(record.Operator{Verb: record.VerbForgetBranch, Branch: i}); err == nil {
+		add(giveUpBranch, i, 0)
+	}
+	if _, err := w.m.Fits(record.Operator{Verb: record.VerbResolve, Branch: i}); err != nil {
+		return
+	}
+	b := &w.branches[i]
+	free := b.is == prepared || b.is == amnesiac || b.is == working && w.m.delegated()
+	if free || b.is == aloneCommitted || b.is == ended && b.word == record.DecisionCommit {
+		add(resolveBranch, i, int(participant.OutcomeCommitted))
+	}
+	if free || b.is == aloneRolledBack || b.is == ended && b.word == record.DecisionRollback {
+		add(resolveBranch, i, int(participant.OutcomeRolledBack))
+	}
+}
+
+// resolve lets an operator end the branch, if it has not ended, and say so.
+func (w *world) resolve(i int, outcome participant.Outcome) {
+	b := &w.branches[i]
+	decision, alone := record.DecisionCommit, aloneCommitted
+	if outcome == participant.OutcomeRolledBack {
+		decision, alone = record.DecisionRollback, aloneRolledBack
+	}
+	switch b.is {
+	case working: // it decides: what the operator does is its word
+		b.is, b.word = ended, decision
+	case prepared, amnesiac:
+		b.is = alone
+	default:
+	}
+	w.say(record.Operator{Verb: record.VerbResolve, Branch: i, Outcome: outcome})
+}
+
+func (w *world) say(r record.Operator) {
+	w.left[word]--
+	w.excused = true
+	r.Tx, r.Number, r.At = theTx, uint64(len(w.m.Words())+1), anyTime
+	w.feed(Said(r))
 }
 
 // do lets an action happen.
@@ -181,6 +229,10 @@ func (w *world) do(a action) {
 		w.branches[i].is, w.excused = amnesiac, true
 	case recallBranch:
 		w.branches[i].is = prepared
+	case giveUpBranch:
+		w.say(record.Operator{Verb: record.VerbForgetBranch, Branch: i})
+	case resolveBranch:
+		w.resolve(i, participant.Outcome(a.choice))
 	default:
 		w.message(a, i, &w.branches[i])
 	}
@@ -296,6 +348,10 @@ func (w *world) describe(a action) string {
 		return fmt.Sprintf("participant %d does not know its prepared branch any more", i)
 	case recallBranch:
 		return fmt.Sprintf("participant %d knows its branch again", i)
+	case giveUpBranch:
+		return fmt.Sprintf("an operator gives branch %d up", i)
+	case resolveBranch:
+		return fmt.Sprintf("an operator sees to it that branch %d is %s, and says so", i, participant.Outcome(a.choice))
 	case arrive:
 		return fmt.Sprintf("%s reaches participant %d%s", b.call, i, w.picks(i, b.call, int(a.choice)))
 	case arriveAstray:

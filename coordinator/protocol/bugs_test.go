@@ -47,6 +47,59 @@ var bugs = []struct {
 	{"read-only is read as a refusal", wrong(readOnlyIsRefusal), false, "AC4"},
 }
 
+// wordBugs are mistakes with operators' words.
+var wordBugs = []struct {
+	name string
+	system
+	onePhase bool
+	rule     string
+}{
+	{"an operator's word is lost at replay", system{realSystem.step, replayWithoutWords}, false, "R2"},
+	{"an operator's word takes effect before it is durable", wrong(heedBeforeDurable), false, "R4"},
+	{"an answer is taken while an operator's word on the branch is on its way", wrong(answerOvertakes), false, "AC2"},
+	{"the branch that decides may still answer while the operator's word is on its way", wrong(wordOverDecision), true, "R2"},
+}
+
+func TestSeededBugsOfWords(t *testing.T) {
+	for _, bug := range wordBugs {
+		t.Run(bug.name, func(t *testing.T) {
+			s := setting{branches: 1, votes: allVotes, onePhase: bug.onePhase, system: bug.system, budget: budget{crash: 2, alone: 1, word: 1}}
+			x := explore(&s, nil)
+			require.NotNil(t, x.broken, "not found in %d states", x.states)
+			t.Logf("%s: %s\n%s", x.broken.rule, x.broken.what, story(&s, x.trace))
+			require.Equal(t, bug.rule, x.broken.rule, x.broken.what)
+		})
+	}
+}
+
+func replayWithoutWords(records []record.Record) (*record.State, error) {
+	return replay(slices.DeleteFunc(slices.Clone(records), func(r record.Record) bool { return r.Kind() == record.KindOperator }))
+}
+
+func heedBeforeDurable(m *Machine, ev Event) []Effect {
+	effects := realStep(m, ev)
+	if ev.Kind == EventSaid && len(effects) > 0 {
+		effects = append(effects, list(m.heard())...)
+	}
+	return effects
+}
+
+func answerOvertakes(m *Machine, ev Event) []Effect {
+	if ev.Kind == EventAcknowledged && m.awaitsWord(ev.Branch) {
+		m.spoken.pending = record.Operator{}
+	}
+	return realStep(m, ev)
+}
+
+// wordOverDecision leaves the register to the branch while the operator's word, which is a
+// decision, too, is on its way.
+func wordOverDecision(m *Machine, ev Event) []Effect {
+	if ev.Kind == EventAcknowledged && m.phase == Deciding && m.awaitsWord(ev.Branch) {
+		m.phase, m.spoken.pending = Delegated, record.Operator{}
+	}
+	return realStep(m, ev)
+}
+
 func TestSeededBugs(t *testing.T) {
 	for _, bug := range bugs {
 		t.Run(bug.name, func(t *testing.T) {

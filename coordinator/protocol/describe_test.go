@@ -49,6 +49,14 @@ func (n naming) effect(e Effect) string {
 			return "finish: outcome unknown"
 		}
 		return "finish: " + e.Outcome.String()
+	case EffectPause:
+		return "hold back what is to be told"
+	case EffectUnpause:
+		return "go on telling: " + n.all(e.Branches)
+	case EffectRetry:
+		return "tell at once: " + n.all(e.Branches)
+	case EffectWithdraw:
+		return "never tell again: " + n.all(e.Branches)
 	default:
 		return fmt.Sprintf("effect %d", e.Kind)
 	}
@@ -70,9 +78,22 @@ func (n naming) record(r record.Record) string {
 		return "decided " + n.decision(r)
 	case record.Heuristic:
 		return n.of(r.Number) + " ended " + r.Outcome.String()
+	case record.Operator:
+		return "operator: " + n.word(r)
 	default:
 		return r.Kind().String()
 	}
+}
+
+func (n naming) word(r record.Operator) string {
+	text := r.Verb.String()
+	if r.Branch != record.NoBranch {
+		text += " " + n.of(r.Branch)
+	}
+	if r.Outcome.Valid() {
+		text += " as " + r.Outcome.String()
+	}
+	return text
 }
 
 // decision adds the votes to a commit, and what caused it to a rollback.

@@ -33,6 +33,14 @@ const (
 	EffectFinish
 	// EffectForget: the completion is durable: Branches may be forgotten (R1).
 	EffectForget
+	// EffectPause: tell no branch anything until EffectUnpause. EffectUnpause: go on;
+	// Branches are those that have not ended.
+	EffectPause
+	EffectUnpause
+	// EffectRetry: tell Branches at once, whenever they would be told again.
+	EffectRetry
+	// EffectWithdraw: never tell Branches anything again.
+	EffectWithdraw
 )
 
 // Effect is something the driver has to do. Effects of one Step are carried out

@@ -32,6 +32,8 @@ const (
 	EventResumed
 	// EventLogFailed: the log failed outside this transaction's own appends.
 	EventLogFailed
+	// EventSaid: an operator has a word on the transaction.
+	EventSaid
 )
 
 // Event is something that happened to a transaction. Make one with the functions
@@ -48,6 +50,7 @@ type Event struct {
 	Result      Result
 	Cause       record.Cause
 	Reason      string
+	Word        *record.Operator
 }
 
 // Result is what came of an append. R5: a log write has three answers.
@@ -116,6 +119,10 @@ func Hazard(branch int, reason string) Event {
 
 // Resumed lets a machine made by Resume go on.
 func Resumed() Event { return Event{Kind: EventResumed} }
+
+// Said is an operator's word. Step returns ErrUnfit if it can't be heeded. Until what came
+// of its append is fed in no other is taken.
+func Said(word record.Operator) Event { return Event{Kind: EventSaid, Word: &word} }
 
 // LogFailed stops the machine.
 func LogFailed() Event { return Event{Kind: EventLogFailed, Result: Unknown} }

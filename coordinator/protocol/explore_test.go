@@ -199,7 +199,7 @@ func (w *world) encode(key []byte) []byte {
 }
 
 // encodedBranch ends in the branch's number.
-type encodedBranch [11]byte
+type encodedBranch [13]byte
 
 // encodeBranches writes what the participant, the network, the machine and the log
 // know of each branch. The log's part is what its records say together: their
@@ -219,7 +219,11 @@ func (w *world) encodeBranches() (all [maxBranches]encodedBranch) {
 			all[i][8] = byte(m.Vote)<<4 | byte(m.Outcome)
 			all[i][9] = bits(m.Asked, m.Answered, m.Hazard, true)
 		}
-		all[i][10] = byte(i)
+		all[i][10] = w.onDisk.words[i]
+		if w.m.awaitsWord(i) {
+			all[i][11] = wordByte(w.m.spoken.pending)
+		}
+		all[i][12] = byte(i)
 		for j := i; j > 0 && bytes.Compare(all[j][:], all[j-1][:]) < 0; j-- {
 			all[j], all[j-1] = all[j-1], all[j]
 		}
@@ -242,6 +246,8 @@ func encodeRecord(key []byte, r record.Record, place *[maxBranches]byte) []byte 
 		key = append(key, votes[:]...)
 	case record.Heuristic:
 		key = append(key, place[r.Number], byte(r.Outcome))
+	case record.Operator:
+		key = append(key, place[r.Branch], wordByte(r))
 	}
 	return key
 }
@@ -286,6 +292,27 @@ var worlds = []struct {
 	{
 		setting: setting{name: "one branch, in one phase, taken over", branches: 1, onePhase: true, haunted: true, budget: everything},
 		states:  5083, steps: 22423, ends: 1261, orphans: 0,
+	},
+	{
+		setting: setting{
+			name: "one branch, and an operator", branches: 1, votes: allVotes,
+			budget: budget{crash: 2, lost: 1, late: 1, failedAppend: 1, rollbackCall: 1, alone: 1, amnesia: 1, word: 2},
+		},
+		states: 107145, steps: 357639, ends: 22393, orphans: 212,
+	},
+	{
+		setting: setting{
+			name: "one branch, in one phase, and an operator", branches: 1, onePhase: true,
+			budget: budget{crash: 2, lost: 1, doubled: 1, failedAppend: 1, rollbackCall: 1, deadline: 1, alone: 1, word: 2},
+		},
+		states: 27725, steps: 126121, ends: 4556, orphans: 0,
+	},
+	{
+		setting: setting{
+			name: "two branches, and an operator", branches: 2, votes: allVotes,
+			budget: budget{crash: 1, lost: 1, rollbackCall: 1, amnesia: 1, word: 2},
+		},
+		states: 160058, steps: 615213, ends: 32718, orphans: 734,
 	},
 	{
 		setting: setting{

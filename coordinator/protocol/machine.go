@@ -53,6 +53,7 @@ type Machine struct {
 	// delegatedBefore is set if a former coordinator asked the only branch to commit in
 	// one phase: its answer to Rollback is the decision (R3).
 	delegatedBefore bool
+	spoken          *spoken // nil if no operator said anything
 }
 
 // New returns the machine of a transaction that begins, and its first effects.
@@ -77,13 +78,17 @@ func (m *Machine) Branches() []Branch { return m.branches }
 func (m *Machine) Clone() Machine {
 	c := *m
 	c.branches = slices.Clone(m.branches)
+	if m.spoken != nil {
+		s := *m.spoken
+		c.spoken = &s
+	}
 	return c
 }
 
 // Step takes an event in and returns what is to be done. An event that comes too
-// late, or twice, changes nothing and has no effects. Only Enlist gives errors.
+// late, or twice, changes nothing and has no effects. Only Enlist and Said give errors.
 func (m *Machine) Step(ev Event) (Effects, error) {
-	if m.phase == Stopped && ev.Kind != EventEnlist {
+	if m.phase == Stopped && ev.Kind != EventEnlist && ev.Kind != EventSaid {
 		return Effects{}, nil // R5: only reopening the log says what happened
 	}
 	switch ev.Kind {
@@ -105,6 +110,8 @@ func (m *Machine) Step(ev Event) (Effects, error) {
 		return m.resumed(), nil
 	case EventLogFailed:
 		return m.stop(), nil
+	case EventSaid:
+		return m.said(ev)
 	default:
 		panic(fmt.Sprintf("protocol: event of kind %d", ev.Kind))
 	}
@@ -253,12 +260,15 @@ func (m *Machine) appended(ev Event) Effects {
 		m.phase = Telling
 		m.decision = m.deciding.Decision
 		return m.tell(m.all())
+	case ev.Appended == record.KindOperator:
+		return m.heard()
 	case ev.Appended == record.KindCompleted && m.phase == Completing:
 		m.phase = Done
-		if len(m.branches) == 0 {
+		branches := m.forgettable()
+		if len(branches) == 0 {
 			return Effects{}
 		}
-		return do(Effect{Kind: EffectForget, Branches: m.all()}) // R1: completed is durable
+		return do(Effect{Kind: EffectForget, Branches: branches}) // R1: completed is durable
 	default:
 		return Effects{}
 	}
@@ -292,7 +302,7 @@ func (m *Machine) tell(branches []int) Effects {
 func (m *Machine) waitsFor(i int) bool {
 	b := &m.branches[i]
 	switch {
-	case b.Outcome.Valid():
+	case b.Outcome.Valid() || m.awaitsWord(i):
 		return false
 	case b.Asked && !b.Answered:
 		return false // R4: the rollback waits until the cancelled Prepare has returned
@@ -306,7 +316,7 @@ func (m *Machine) waitsFor(i int) bool {
 
 func (m *Machine) acknowledged(ev Event) Effects {
 	b := &m.branches[ev.Branch]
-	if b.Outcome.Valid() {
+	if b.Outcome.Valid() || m.awaitsWord(ev.Branch) {
 		return Effects{}
 	}
 	switch m.phase {
@@ -353,7 +363,7 @@ func (m *Machine) answeredOnePhase(b *Branch, ev Event) Effects {
 // unacknowledged: the commit is repeated (R7).
 func (m *Machine) hazard(ev Event) Effects {
 	b := &m.branches[ev.Branch]
-	if m.phase != Telling || m.decision != record.DecisionCommit || b.Hazard || b.Outcome.Valid() {
+	if m.phase != Telling || m.decision != record.DecisionCommit || b.Hazard || b.Outcome.Valid() || m.awaitsWord(ev.Branch) {
 		return Effects{}
 	}
 	b.Hazard = true

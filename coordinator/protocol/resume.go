@@ -24,6 +24,7 @@ func Resume(s *record.State) Machine {
 			Tx: s.Tx, Decision: s.Decision, Presumed: s.Presumed, Votes: m.votes(), Cause: s.Cause, Reason: s.Reason, By: s.By,
 		}
 	}
+	m.resumeWords(s)
 	if !s.Completed.IsZero() {
 		m.phase = Done
 		for i := range m.branches {

@@ -35,6 +35,8 @@ func (w *world) checkSend(c call, i int) {
 		w.violate("R4", "a branch was told before its Prepare had returned")
 	case b.call != 0 && c != callForget:
 		w.violate("R6", "two calls at once for one branch")
+	case w.onDisk.words[i] != 0:
+		w.violate("R2", "a branch was told something after an operator had ended it")
 	}
 	switch c {
 	case callPrepare:
@@ -159,7 +161,7 @@ func (w *world) checkFinish(o participant.Outcome) {
 	if o != w.outcome() {
 		w.violate("heuristics", "the outcome told is not what the branches did: "+o.String())
 	}
-	if w.told.Valid() && w.told != o {
+	if w.told.Valid() && w.told != o && !w.gaveUpAny() {
 		w.violate("AC2", "two outcomes were told: "+w.told.String()+", then "+o.String())
 	}
 	w.told = o
@@ -170,6 +172,9 @@ func (w *world) checkEnded() {
 	for i := range w.joined {
 		if i >= len(w.m.branches) {
 			continue // its record was lost before anything was sent
+		}
+		if w.gaveUp(i) {
+			continue
 		}
 		switch b := &w.branches[i]; {
 		case b.is == amnesiac:
@@ -184,12 +189,30 @@ func (w *world) checkEnded() {
 	}
 }
 
+// gaveUp reports whether an operator has given the branch up: it may be anything.
+func (w *world) gaveUp(i int) bool {
+	return w.onDisk.words[i] == wordByte(record.Operator{Verb: record.VerbForgetBranch})
+}
+
+// gaveUpAny: the one outcome that is told and may become another is that of a transaction whose
+// acknowledgements a crash lost before an operator gave a branch up: a hazard then.
+func (w *world) gaveUpAny() bool {
+	for i := range w.joined {
+		if w.gaveUp(i) {
+			return true
+		}
+	}
+	return false
+}
+
 // outcome is what the client should be told, from what the participants really
 // did.
 func (w *world) outcome() participant.Outcome {
 	var committed, rolledBack, hazard bool
 	for i := range min(w.joined, len(w.m.branches)) {
 		switch b := &w.branches[i]; {
+		case w.gaveUp(i):
+			hazard = true
 		case b.is == aloneMixed:
 			return participant.OutcomeHeuristicMixed
 		case b.is == aloneHazard:
@@ -293,6 +316,9 @@ func (w *world) checkSettled() {
 	}
 	waiting := false
 	for i := range w.m.branches {
+		if w.gaveUp(i) {
+			continue
+		}
 		switch b := &w.branches[i]; b.is {
 		case amnesiac:
 			// The commit is repeated until the participant finds its branch (R7).

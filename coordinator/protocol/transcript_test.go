@@ -92,6 +92,7 @@ var (
 //	append durable|unknown|fenced     what came of the oldest append that is waited for
 //	vote NAME prepared|read-only|refused|unknown [REASON]
 //	ack NAME [ERROR]                  what the participant returned when it was told
+//	say VERB [NAME] [committed|rolled back]   an operator's word
 //	crash [after RECORD], resume      the log keeps what is durable, and what was pending up to RECORD
 func (s *stage) command(verb, first, second, rest string) ([]string, error) {
 	switch verb {
@@ -109,6 +110,8 @@ func (s *stage) command(verb, first, second, rest string) ([]string, error) {
 		return s.feed(RollbackRequested(record.CauseRequested, ""))
 	case "deadline":
 		return s.feed(DeadlinePassed(""))
+	case "say":
+		return s.say(first, second, rest)
 	case "append":
 		return s.appended(resultWords[first])
 	case "crash":
@@ -135,6 +138,9 @@ func (s *stage) command(verb, first, second, rest string) ([]string, error) {
 func (s *stage) feed(ev Event) ([]string, error) {
 	before := s.m.Phase()
 	effects, err := s.m.Step(ev)
+	if errors.Is(err, ErrUnfit) {
+		return []string{"error: " + err.Error()}, nil
+	}
 	if errors.Is(err, ErrSealed) {
 		s.names = s.names[:len(s.names)-1]
 		return []string{"error: " + ErrSealed.Error()}, nil
@@ -149,14 +155,37 @@ func (s *stage) feed(ev Event) ([]string, error) {
 	return reply, nil
 }
 
+func (s *stage) say(verb, name, outcome string) ([]string, error) {
+	word := record.Operator{Tx: theTx, Number: uint64(len(s.m.Words()) + 1), At: anyTime, Branch: record.NoBranch}
+	for word.Verb = record.VerbRetry; word.Verb.String() != verb; word.Verb++ {
+		if !word.Verb.Valid() {
+			return nil, fmt.Errorf("no verb %q", verb)
+		}
+	}
+	if name != "" {
+		word.Branch = slices.Index(s.names, name)
+	}
+	switch outcome {
+	case "committed":
+		word.Outcome = participant.OutcomeCommitted
+	case "rolled back":
+		word.Outcome = participant.OutcomeRolledBack
+	}
+	return s.feed(Said(word))
+}
+
 func (s *stage) carryOut(effects []Effect) (reply []string) {
 	for _, e := range effects {
 		reply = append(reply, s.names.effect(e))
 		if e.Kind == EffectAppend {
 			s.pending = append(s.pending, write{e.Records(), e.Forced})
 		}
-		for _, b := range e.Branches {
-			s.told[b] = e.Kind
+		switch e.Kind {
+		case EffectCommit, EffectCommitOnePhase, EffectRollback, EffectPrepare:
+			for _, b := range e.Branches {
+				s.told[b] = e.Kind
+			}
+		default:
 		}
 	}
 	return reply

@@ -75,7 +75,7 @@ type system struct {
 
 var realSystem = system{
 	step: func(m *Machine, ev Event) []Effect {
-		effects, _ := m.Step(ev) // only Enlist gives errors: the list is sealed
+		effects, _ := m.Step(ev) // Enlist gives an error once the list is sealed, and Said is asked only what fits
 		return effects.All()
 	},
 	replay: replay,
@@ -104,6 +104,7 @@ const (
 	deadline
 	alone   // a participant decides alone
 	amnesia // a participant does not know its prepared branch for a while
+	word    // an operator ends a branch by his word
 	mishaps
 )
 
@@ -127,6 +128,7 @@ type facts struct {
 	decision                               record.Decision
 	votes                                  [maxBranches]participant.Vote
 	outcomes                               [maxBranches]participant.Outcome
+	words                                  [maxBranches]byte // see wordByte
 }
 
 var (
@@ -151,6 +153,10 @@ func (w *world) copyTo(room *world) *world {
 	branches := append(room.m.branches[:0], w.m.branches...)
 	*room = *w
 	room.m.branches = branches
+	if w.m.spoken != nil {
+		said := *w.m.spoken
+		room.m.spoken = &said
+	}
 	return room
 }
 
@@ -182,6 +188,9 @@ func (w *world) carryOut(effects []Effect) {
 			w.send(callForget, e.Branches)
 		case EffectFinish:
 			w.checkFinish(e.Outcome)
+		case EffectWithdraw:
+			w.withdraw(e.Branches)
+		case EffectPause, EffectUnpause, EffectRetry: // only when something is told: see package coordinator
 		}
 	}
 }
@@ -212,6 +221,24 @@ func (w *world) send(c call, branches []int) {
 	}
 }
 
+// withdraw ends the calls that tell the branches something. A request under way may still
+// arrive; nobody reads its answer.
+func (w *world) withdraw(branches []int) {
+	for _, i := range branches {
+		b := &w.branches[i]
+		if b.call == 0 || b.call == callPrepare {
+			continue
+		}
+		if !b.answered {
+			b.astray |= 1 << b.call
+		}
+		b.call, b.answered = 0, false
+	}
+}
+
+// wordByte tells an operator's words on a branch apart; 0 is none.
+func wordByte(r record.Operator) byte { return byte(r.Verb)<<4 | byte(r.Outcome) }
+
 // land makes records durable.
 func (w *world) land(records ...record.Record) {
 	w.durable = append(w.durable[:len(w.durable):len(w.durable)], records...)
@@ -235,6 +262,8 @@ func (w *world) land(records ...record.Record) {
 			}
 		case record.Heuristic:
 			w.onDisk.outcomes[r.Number] = r.Outcome
+		case record.Operator:
+			w.onDisk.words[r.Branch] = wordByte(r)
 		case record.Completed:
 			w.onDisk.completed = true
 			w.checkCompleted()

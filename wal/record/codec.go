@@ -20,11 +20,15 @@ import (
 //
 // Version 1, in which a Header still is, has the id in two fields, term and UUID, and
 // all times since 1970. Version 2 has it in one field of idSize bytes, and the times
-// of Begun and Completed since the time that is in the UUID.
+// of Begun and Completed since the time that is in the UUID. Operator begins with
+// version 2. Version 3 is that of a Carried with operators' words, which are its last
+// field: a program that does not know them would lose them.
 
-// Version is the version of the records of transactions that this program writes, and
-// the highest it reads. It reads version 1 as well.
+// Version is the version of the records of transactions that this program writes, but
+// for Carried with words. It reads version 1 as well.
 const Version = 2
+
+const versionOfCarriedWords = 3
 
 const (
 	termSize = 7 // a term has 56 bits
@@ -123,15 +127,27 @@ var encoders = sync.Pool{New: func() any { return &encoder{} }}
 // UUID, then those of the kind.
 var fieldCount = [...]int{
 	KindBegun: 5, KindEnlisted: 5, KindPreparing: 2, KindDecided: 8, KindDelegated: 2,
-	KindCompleted: 3, KindHeuristic: 5, KindCarried: 14, KindHeader: 6,
+	KindCompleted: 3, KindHeuristic: 5, KindCarried: 14, KindOperator: 2 + operatorFields, KindHeader: 6,
 }
 
 // highestVersion is the highest version of the kind that this program reads.
 func highestVersion(kind Kind) int {
-	if kind == KindHeader {
+	switch kind {
+	case KindHeader:
 		return versionOfPacked
+	case KindCarried:
+		return versionOfCarriedWords
+	default:
+		return Version
 	}
-	return Version
+}
+
+// lowestVersion is the lowest version of the kind that was ever written.
+func lowestVersion(kind Kind) int {
+	if kind == KindOperator {
+		return 2
+	}
+	return 1
 }
 
 // fieldsOf is how many fields a known record has after kind and version.
@@ -141,6 +157,8 @@ func fieldsOf(kind Kind, version int) int {
 		return fieldCount[kind]
 	case kind == KindHeader:
 		return fieldCount[kind] + wordsFields
+	case version == versionOfCarriedWords:
+		return fieldCount[kind]
 	default:
 		return fieldCount[kind] - 1
 	}
@@ -154,6 +172,9 @@ func (e *encoder) begin(r Record) {
 	if isHeader {
 		e.tx = participant.TxID{Term: header.Term, UUID: header.Highest}
 		version = header.version()
+	}
+	if carried, ok := r.(Carried); ok && len(carried.State.Words) > 0 {
+		version = versionOfCarriedWords
 	}
 	if !e.tx.Term.Valid() {
 		e.check(fmt.Errorf("invalid term %d", uint64(e.tx.Term)))
@@ -337,6 +358,9 @@ func (r Carried) encodeFields(e *encoder) {
 	e.reason(s.Reason)
 	e.by(s.By)
 	e.time(s.Completed)
+	if len(s.Words) > 0 {
+		e.words(s.Words)
+	}
 }
 
 const branchFields = 5

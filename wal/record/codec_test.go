@@ -81,6 +81,14 @@ func TestWhatExceedsALimitIsNotEncoded(t *testing.T) {
 		"invalid vote":         record.Decided{Tx: tx, Decision: record.DecisionCommit, Votes: []participant.Vote{9}},
 		"invalid cause":        record.Decided{Tx: tx, Decision: record.DecisionRollback, Cause: 99},
 		"by":                   record.Decided{Tx: tx, Decision: record.DecisionRollback, By: -2},
+		"word of no number":    record.Operator{Tx: tx, At: at, Verb: record.VerbRetry},
+		"word of no time":      record.Operator{Tx: tx, Number: 1, Verb: record.VerbRetry},
+		"word of no verb":      record.Operator{Tx: tx, Number: 1, At: at},
+		"invalid verb":         record.Operator{Tx: tx, Number: 1, At: at, Verb: record.VerbResolve + 1},
+		"word on no branch":    record.Operator{Tx: tx, Number: 1, At: at, Verb: record.VerbRetry, Branch: -2},
+		"who":                  record.Operator{Tx: tx, Number: 1, At: at, Verb: record.VerbRetry, Who: long(record.MaxWho + 1)},
+		"why":                  record.Operator{Tx: tx, Number: 1, At: at, Verb: record.VerbRetry, Reason: long(record.MaxReason + 1)},
+		"words":                record.Carried{State: record.State{Tx: tx, Words: make([]record.Operator, 1000)}},
 		"no outcome":           record.Heuristic{Tx: tx},
 		"completed when?":      record.Completed{Tx: tx, At: time.UnixMilli(0)},
 		"branches":             record.Carried{State: record.State{Tx: tx, Branches: make([]record.Branch, participant.MaxBranches+1)}},
@@ -98,7 +106,7 @@ func TestWhatExceedsALimitIsNotEncoded(t *testing.T) {
 	}
 }
 
-func TestTheLargestStateFitsAQuarterOfASegment(t *testing.T) {
+func TestTheLargestStateFitsHalfASegment(t *testing.T) {
 	s := record.NewState(participant.TxID{Term: participant.NewTerm(1<<24-1, 1<<32-1)})
 	s.At, s.Completed = time.UnixMilli(1<<50), time.UnixMilli(1<<50)
 	s.Attributes = record.Attributes{"": strings.Repeat("x", record.MaxAttributes)}
@@ -108,13 +116,23 @@ func TestTheLargestStateFitsAQuarterOfASegment(t *testing.T) {
 			Reason: strings.Repeat("x", record.MaxReason),
 		})
 	}
+	for i := range 1000 {
+		w := record.Operator{
+			Tx: s.Tx, Number: uint64(i + 1), At: time.UnixMilli(1 << 50), Verb: record.VerbRetry, Branch: record.NoBranch,
+			Who: strings.Repeat("x", record.MaxWho), Reason: strings.Repeat("x", record.MaxReason),
+		}
+		if i < participant.MaxBranches {
+			w.Verb, w.Branch = record.VerbForgetBranch, i
+		}
+		require.NoError(t, s.Apply(w))
+	}
 	frame, err := record.Append(nil, record.Carried{State: *s})
 	require.NoError(t, err)
-	require.Less(t, len(frame), 300<<10)
+	require.Less(t, len(frame), 400<<10)
 }
 
 func TestAnUnknownRecordNamesWhatItTakesToReadIt(t *testing.T) {
-	for _, c := range []struct{ kind, version int }{{200, 1}, {int(record.KindOperator), 1}, {int(record.KindBegun), 3}, {int(record.KindBegun), 0}, {int(record.KindHeader), 4}, {int(record.KindHeader), 0}, {0, 1}} {
+	for _, c := range []struct{ kind, version int }{{200, 1}, {int(record.KindOperator), 1}, {int(record.KindOperator), 3}, {int(record.KindCarried), 4}, {int(record.KindBegun), 3}, {int(record.KindBegun), 0}, {int(record.KindHeader), 4}, {int(record.KindHeader), 0}, {0, 1}} {
 		body, err := msgpack.Marshal([]any{c.kind, c.version, "whatever", 2, "comes"})
 		require.NoError(t, err)
 		_, _, err = record.Next(frame(body))
@@ -138,6 +156,10 @@ func TestEnumerationsNameEveryValue(t *testing.T) {
 	for kind := record.KindBegun; kind <= record.KindHeader; kind++ {
 		require.NotContains(t, kind.String(), "invalid")
 	}
+	for verb := record.VerbRetry; verb.Valid(); verb++ {
+		require.NotContains(t, verb.String(), "invalid")
+	}
+	require.Contains(t, record.Verb(0).String(), "invalid")
 	for cause := record.CauseRequested; cause.Valid(); cause++ {
 		require.NotContains(t, cause.String(), "invalid")
 	}

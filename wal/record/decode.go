@@ -48,7 +48,7 @@ func (d *decoder) begin(body []byte) error {
 	d.unpacker = unpacker{rest: body}
 	n := d.array(2 + len(fieldCount) + 64)
 	kind, version := Kind(d.uint8()), int(d.uint8())
-	if d.err == nil && (kind == 0 || int(kind) >= len(fieldCount) || fieldCount[kind] == 0 || version < 1 || version > highestVersion(kind)) {
+	if d.err == nil && (kind == 0 || int(kind) >= len(fieldCount) || fieldCount[kind] == 0 || version < lowestVersion(kind) || version > highestVersion(kind)) {
 		return &UnknownError{Kind: kind, Version: version}
 	}
 	if d.err == nil && n != 2+fieldsOf(kind, version) {
@@ -97,6 +97,8 @@ func (d *decoder) fields() Record {
 		return d.completed()
 	case KindHeuristic:
 		return d.heuristic()
+	case KindOperator:
+		return d.operator()
 	case KindCarried:
 		return Carried{State: d.state(nil)}
 	case KindHeader:
@@ -164,6 +166,9 @@ func (d *decoder) state(room []Branch) State {
 	s.Preparing, s.Delegated, s.Decision = d.bool(), d.bool(), d.decision()
 	s.Presumed, s.Cause, s.Reason, s.By = d.bool(), d.cause(), d.text(MaxReason), d.by()
 	s.Completed = d.time()
+	if d.err == nil && d.version == versionOfCarriedWords {
+		s.Words = d.words()
+	}
 	return s
 }
 

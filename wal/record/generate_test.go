@@ -108,6 +108,8 @@ func genRecordOf(t *rapid.T, kind record.Kind) record.Record {
 		return record.Completed{Tx: tx, At: genTime(t)}
 	case record.KindHeuristic:
 		return record.Heuristic{Tx: tx, Number: genNumber(t), Outcome: genOutcome(t), Reason: genText(t, record.MaxReason)}
+	case record.KindOperator:
+		return genOperator(t, tx)
 	case record.KindCarried:
 		return record.Carried{State: genState(t, tx)}
 	default:
@@ -117,7 +119,7 @@ func genRecordOf(t *rapid.T, kind record.Kind) record.Record {
 
 var kinds = []record.Kind{
 	record.KindBegun, record.KindEnlisted, record.KindPreparing, record.KindDecided, record.KindDelegated,
-	record.KindCompleted, record.KindHeuristic, record.KindCarried, record.KindHeader,
+	record.KindCompleted, record.KindHeuristic, record.KindCarried, record.KindOperator, record.KindHeader,
 }
 
 func genVotes(t *rapid.T) (votes []participant.Vote) {
@@ -149,7 +151,22 @@ func genState(t *rapid.T, tx participant.TxID) record.State {
 		}
 		s.Branches = append(s.Branches, b)
 	}
+	for i := range rapid.IntRange(0, 3).Draw(t, "words") {
+		w := genOperator(t, tx)
+		w.Number = uint64(i) + 1
+		s.Words = append(s.Words, w)
+	}
 	return s
+}
+
+// genOperator draws from few numbers, so that two words often have the same.
+func genOperator(t *rapid.T, tx participant.TxID) record.Operator {
+	return record.Operator{
+		Tx: tx, Number: rapid.Uint64Range(1, 3).Draw(t, "number of the word"), At: genTime(t),
+		Verb: record.Verb(rapid.Uint8Range(1, uint8(record.VerbResolve)).Draw(t, "verb")), Branch: genBy(t),
+		Outcome: rapid.SampledFrom([]participant.Outcome{0, participant.OutcomeCommitted, participant.OutcomeRolledBack}).Draw(t, "outcome"),
+		Who:     genText(t, record.MaxWho), Reason: genText(t, record.MaxReason),
+	}
 }
 
 func genHeader(t *rapid.T) record.Header {
@@ -227,6 +244,18 @@ func genHistory(t *rapid.T) []record.Record {
 		if rapid.Bool().Draw(t, "heuristic") {
 			h = append(h, record.Heuristic{Tx: tx, Number: i, Outcome: outcome, Reason: genText(t, 5)})
 		}
+	}
+	for i := range rapid.IntRange(0, 3).Draw(t, "operators' words") {
+		w := genOperator(t, tx)
+		w.Number = uint64(i) + 1
+		h = append(h, w)
+	}
+	for range rapid.IntRange(0, 1).Draw(t, "many words") * 80 { // more than are kept
+		w := record.Operator{
+			Tx: tx, Number: uint64(len(h)), At: time.UnixMilli(int64(len(h))), Branch: record.NoBranch,
+			Verb: rapid.SampledFrom([]record.Verb{record.VerbRetry, record.VerbRetry, record.VerbRetry, record.VerbPause, record.VerbResume}).Draw(t, "verb"),
+		}
+		h = append(h, w)
 	}
 	for range rapid.IntRange(1, 2).Draw(t, "completions") { // a crash may lose the first for a while
 		h = append(h, record.Completed{Tx: tx, At: genTime(t)})

@@ -45,7 +45,10 @@ func requireLibraryReads(t require.TestingT, body []byte, r record.Record) {
 // newest is the version in which the record is written.
 func newest(r record.Record) int64 {
 	h, ok := r.(record.Header)
+	carried, _ := r.(record.Carried)
 	switch {
+	case len(carried.State.Words) > 0:
+		return 3
 	case !ok:
 		return record.Version
 	case h.Catalogue != nil && len(h.Catalogue.Terms) > 256:
@@ -87,8 +90,10 @@ func ofKind(r record.Record, since int64) []any {
 		return []any{r.At.UnixMilli() - since}
 	case record.Heuristic:
 		return []any{r.Number, uint8(r.Outcome), r.Reason}
+	case record.Operator:
+		return ofOperator(r, since)
 	case record.Carried:
-		return ofState(r.State)
+		return ofState(r.State, since)
 	default:
 		return nil
 	}
@@ -109,7 +114,11 @@ func votes(votes []participant.Vote) []any {
 	return all
 }
 
-func ofState(s record.State) []any {
+func ofOperator(r record.Operator, since int64) []any {
+	return []any{r.Number, r.At.UnixMilli() - since, uint8(r.Verb), r.Branch, uint8(r.Outcome), r.Who, r.Reason}
+}
+
+func ofState(s record.State, since int64) []any {
 	at, completed := int64(0), int64(0)
 	if !s.At.IsZero() {
 		at = s.At.UnixMilli()
@@ -121,10 +130,18 @@ func ofState(s record.State) []any {
 	for _, b := range s.Branches {
 		branches = append(branches, []any{b.Participant, b.Data, uint8(b.Vote), uint8(b.Outcome), b.Reason})
 	}
-	return []any{
+	all := []any{
 		at, s.Timeout.Milliseconds(), texts(s.Attributes), branches, s.Preparing, s.Delegated,
 		uint8(s.Decision), s.Presumed, uint8(s.Cause), s.Reason, s.By, completed,
 	}
+	if len(s.Words) > 0 {
+		words := []any{}
+		for _, w := range s.Words {
+			words = append(words, ofOperator(w, since))
+		}
+		all = append(all, words)
+	}
+	return all
 }
 
 func ofHeader(h record.Header, version int64) []any {

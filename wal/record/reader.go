@@ -92,6 +92,10 @@ func (r *Reader) merge(s *State) (corrupt, conflict error) {
 		if v := d.heuristic(); d.ended(&corrupt) {
 			conflict = s.acknowledged(v.Number, v.Outcome, v.Reason)
 		}
+	case KindOperator:
+		if v := d.operator(); d.ended(&corrupt) {
+			s.said(v)
+		}
 	case KindCarried:
 		if v := d.state(r.branches); d.ended(&corrupt) {
 			conflict = s.merge(&v)

@@ -12,6 +12,7 @@
 //	Heuristic  forced, for a branch that decided alone or does not know its transaction
 //	Completed  lazily, after every acknowledgement and before any Forget (R1)
 //
+// Operator is an operator's word on the transaction, forced before it takes effect.
 // Delegated takes the place of Preparing when the only branch decides (R3).
 // Carried is the whole state in one record: the log writes it when it moves a
 // transaction out of an old segment or an old term.
@@ -51,8 +52,8 @@ const (
 	KindCompleted
 	KindHeuristic
 	KindCarried
-	// KindOperator is reserved for operators' words on a transaction; those on the
-	// whole log are in Catalogue.Words.
+	// KindOperator is an operator's word on a transaction; those on the whole log are
+	// in Catalogue.Words.
 	KindOperator
 	// KindHeader is the first record of a segment; it belongs to no transaction.
 	KindHeader
@@ -86,7 +87,7 @@ func (k Kind) String() string {
 }
 
 // Record is one of the types below: Begun, Enlisted, Preparing, Decided,
-// Delegated, Completed, Heuristic, Carried or Header.
+// Delegated, Completed, Heuristic, Operator, Carried or Header.
 type Record interface {
 	Kind() Kind
 	// TxID is the transaction; zero for a Header.

@@ -40,6 +40,8 @@ type State struct {
 	By       int
 	// Completed is when every branch had acknowledged; zero before.
 	Completed time.Time
+	// Words are the operators', in the order in which they were said.
+	Words []Operator
 }
 
 // Branch is what the records say of one branch.
@@ -80,6 +82,8 @@ func (s *State) Apply(r Record) error {
 		s.completed(r.At)
 	case Heuristic:
 		err = s.acknowledged(r.Number, r.Outcome, r.Reason)
+	case Operator:
+		s.said(r)
 	case Carried:
 		err = s.merge(&r.State)
 	default:
@@ -177,6 +181,7 @@ func (s *State) merge(o *State) error {
 	if !o.Completed.IsZero() {
 		s.completed(o.Completed)
 	}
+	s.said(o.Words...)
 	for i, b := range o.Branches {
 		mine := s.branch(i)
 		if b.Participant != "" {

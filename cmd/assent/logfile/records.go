@@ -30,6 +30,8 @@ func fieldsOf(r record.Record) (f fields) {
 		f.add("branch", r.Number)
 		f.add("outcome", r.Outcome.String())
 		f.add("reason", r.Reason)
+	case record.Operator:
+		f = operatorFields(r)
 	case record.Carried:
 		f = stateFields(&r.State)
 	case record.Header:
@@ -63,6 +65,28 @@ func stateFields(s *record.State) (f fields) {
 		f.decided(s.Decision, s.Presumed, s.Cause, s.Reason, s.By)
 	}
 	f.add("completed", timeText(s.Completed))
+	f.add("paused", s.Paused())
+	words := make([]fields, len(s.Words))
+	for i, w := range s.Words {
+		words[i] = operatorFields(w)
+	}
+	f.add("words", words)
+	return f
+}
+
+// operatorFields are those of an operator's word on a transaction.
+func operatorFields(r record.Operator) (f fields) {
+	f.add("number", r.Number)
+	f.add("at", timeText(r.At))
+	f.add("verb", r.Verb.String())
+	if r.Branch != record.NoBranch {
+		f.add("branch", r.Branch)
+	}
+	if r.Outcome.Valid() {
+		f.add("outcome", r.Outcome.String())
+	}
+	f.add("who", r.Who)
+	f.add("reason", r.Reason)
 	return f
 }
 

@@ -32,6 +32,7 @@ var states = map[string]func(t *testing.T, path string){
 	"v2-snapshot":   writeSnapshot,
 	"v2-forgotten":  writeForgotten,
 	"v3-many-terms": writeManyTerms,
+	"v4-words":      writeWords,
 }
 
 // writer is a coordinator's log while it is written.
@@ -221,6 +222,40 @@ func writeManyTerms(t *testing.T, path string) {
 	require.NoError(t, errors.Join(w.log.Close(t.Context()), store.Close()))
 }
 
+// say adds an operator's word.
+func (w *writer) say(p *wal.Place, number uint64, verb record.Verb, branch int, outcome participant.Outcome, with ...record.Record) {
+	w.append(p, append(with, record.Operator{
+		Tx: p.ID(), Number: number, At: now(), Verb: verb, Branch: branch, Outcome: outcome, Who: "alice", Reason: "bank_a is gone",
+	})...)
+}
+
+// writeWords leaves operators' words on transactions, as they were said, and carried over
+// from a former term.
+func writeWords(t *testing.T, path string) {
+	words := func(w *writer) {
+		paused := w.committed()
+		w.say(paused, 1, record.VerbRetry, record.NoBranch, 0)
+		w.say(paused, 2, record.VerbPause, record.NoBranch, 0)
+		resumed := w.refused()
+		w.say(resumed, 1, record.VerbPause, record.NoBranch, 0)
+		w.say(resumed, 2, record.VerbResume, record.NoBranch, 0)
+		forgotten := w.committed()
+		w.say(forgotten, 1, record.VerbForgetBranch, 0, 0,
+			record.Heuristic{Tx: forgotten.ID(), Outcome: participant.OutcomeHeuristicHazard, Reason: "bank_a is gone"})
+		resolved := w.refused()
+		w.say(resolved, 1, record.VerbResolve, 0, participant.OutcomeRolledBack)
+		w.say(resolved, 2, record.VerbResolve, 1, participant.OutcomeCommitted,
+			record.Heuristic{Tx: resolved.ID(), Number: 1, Outcome: participant.OutcomeHeuristicCommit, Reason: "bank_a is gone"})
+		w.complete(resolved)
+		delegated := w.begin()
+		w.append(delegated, record.Enlisted{Tx: delegated.ID(), Participant: "bank_c"}, record.Delegated{Tx: delegated.ID()})
+		w.say(delegated, 1, record.VerbResolve, 0, participant.OutcomeCommitted,
+			record.Decided{Tx: delegated.ID(), Decision: record.DecisionCommit, By: record.NoBranch})
+	}
+	writing(t, path, words)
+	writing(t, path, words)
+}
+
 // now is the time as records keep it.
 func now() time.Time { return time.UnixMilli(time.Now().UnixMilli()) }
 
@@ -249,6 +284,8 @@ func sampleRecords() []record.Record {
 		record.Completed{Tx: tx, At: end},
 		record.Heuristic{Tx: tx, Outcome: participant.OutcomeHeuristicHazard},
 		record.Heuristic{Tx: tx, Number: 63, Outcome: participant.OutcomeHeuristicMixed, Reason: "half"},
+		record.Operator{Tx: tx, Number: 1, At: end, Verb: record.VerbRetry, Branch: record.NoBranch},
+		record.Operator{Tx: tx, Number: 300, At: end, Verb: record.VerbResolve, Branch: 63, Outcome: participant.OutcomeRolledBack, Who: "alice", Reason: "by hand"},
 		record.Carried{State: *record.NewState(tx)},
 		record.Carried{State: record.State{
 			Tx: tx, At: at, Timeout: time.Minute, Attributes: record.Attributes{record.AttributeRequestID: "r"},
@@ -258,6 +295,10 @@ func sampleRecords() []record.Record {
 			},
 			Preparing: true, Delegated: true, Decision: record.DecisionCommit, By: record.NoBranch, Completed: end,
 		}},
+		record.Carried{State: record.State{Tx: tx, Decision: record.DecisionCommit, By: record.NoBranch, Words: []record.Operator{
+			{Tx: tx, Number: 1, At: at, Verb: record.VerbPause, Branch: record.NoBranch, Who: "alice", Reason: "bank_a is being restored"},
+			{Tx: tx, Number: 2, At: end, Verb: record.VerbForgetBranch, Branch: 1, Reason: "gone"},
+		}}},
 		record.Header{Term: tx.Term, Seq: 300, Highest: tx.UUID, Mark: uuid.UUID{9}},
 		record.Header{Term: tx.Term, Seq: 1, Catalogue: &record.Catalogue{Domain: "orders", Terms: terms}},
 		record.Header{Term: tx.Term, Seq: 1, Catalogue: &record.Catalogue{Domain: "orders", Terms: terms, Words: record.Words{Quarantine: word(1, "restored")}}},
