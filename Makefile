@@ -10,6 +10,10 @@ EXHAUSTIVE := coordinator/protocol wal wal/bolt
 # that are left. Tests start hundreds of programs, and leave no goroutine.
 export GORACE ?= atexit_sleep_ms=20
 
+# Ten thousand streams and five thousand transactions at a server: a tenth of them with
+# the race detector.
+THOUSANDS := -count=1 -timeout=5m -run=LeaveNothingBehind ./coordinator/server
+
 # Looked up when used: `make help` must not wait for them.
 all        = $(shell go list -e ./...)
 exhaustive = $(filter $(addprefix %/,$(EXHAUSTIVE)),$(all))
@@ -33,7 +37,7 @@ help: ## list the targets
 # machine (capabilities, random seeds), which the test cache does not see.
 .PHONY: test
 test: prerequisites ## run every test, with -race where tests are concurrent
-	@$(REPORT) "-race -count=1 -timeout=30m $(concurrent)" \
+	@$(REPORT) "-race -count=1 -timeout=30m $(concurrent)" "$(THOUSANDS)" \
 		$(if $(exhaustive),"-count=1 -timeout=15m $(exhaustive)" "-race -short -count=1 -timeout=15m $(exhaustive)")
 
 .PHONY: quick

@@ -76,7 +76,7 @@ var (
 var notInProtocol = regexp.MustCompile(`^(context|math/rand|net|os|sync|time)(/|$)`)
 
 // Made for tests, so in no package that a program links.
-var testModules = []string{"github.com/stretchr/testify", "go.uber.org/goleak", "pgregory.net/rapid", "github.com/rogpeppe/go-internal", "github.com/santhosh-tekuri/jsonschema"}
+var testModules = []string{"github.com/stretchr/testify", "go.uber.org/goleak", "pgregory.net/rapid", "github.com/rogpeppe/go-internal", "github.com/santhosh-tekuri/jsonschema", "google.golang.org/grpc"}
 
 // Made for programs, so in no package that an embedder imports.
 var programModules = []string{"github.com/go-analyze/charts", "github.com/spf13/cobra", "github.com/spf13/pflag", "go.yaml.in/yaml"}

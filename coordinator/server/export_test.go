@@ -1,6 +1,30 @@
 package server
 
-import "time"
+import (
+	"runtime"
+	"time"
+)
 
 // SetHeartbeat is for tests that wait for one.
 func (s *Server) SetHeartbeat(d time.Duration) { s.heartbeat = d }
+
+// AwaitCalls waits until so many calls are under way, AwaitStreams for streams, and
+// AwaitNothing until nothing is.
+func (s *Server) AwaitCalls(count int)   { s.calls.await(count) }
+func (s *Server) AwaitStreams(count int) { s.streams.await(count) }
+func (s *Server) AwaitNothing() {
+	s.calls.await(0)
+	s.streams.await(0)
+}
+
+func (c *calls) await(count int) {
+	for {
+		c.mu.Lock()
+		now := c.count
+		c.mu.Unlock()
+		if now == count {
+			return
+		}
+		runtime.Gosched()
+	}
+}

@@ -23,6 +23,9 @@ const (
 	pingTimeout    = 15 * time.Second
 	maxHeaderBytes = 64 << 10
 	maxConnStreams = 10_000
+	// maxFrame is the smallest there is in HTTP/2: clients keep a buffer as large for
+	// each stream.
+	maxFrame = 16 << 10
 	// shutdownTimeout is how long answers that are ready may take to get through.
 	shutdownTimeout = 5 * time.Second
 )
@@ -110,6 +113,7 @@ func (s *Server) httpServer(l Listener, open *atomic.Int64) *http.Server {
 		MaxHeaderBytes:    maxHeaderBytes,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: maxConnStreams,
+			MaxReadFrameSize:     maxFrame,
 			SendPingTimeout:      pingInterval,
 			PingTimeout:          pingTimeout,
 			WriteByteTimeout:     pingInterval,
