@@ -41,6 +41,9 @@ figures of pair), against local ones and against two-phase commit by hand. It
 starts servers of its own, from Debian's packages postgresql-15 and
 mariadb-server, with their files in the directory for temporary files.
 
+With --server, the standalone server is measured, too (the figures of server), by
+load and services in processes of their own on this machine.
+
 Takes a few minutes and 4 GiB of memory; a minute and 1 GiB with --quick. The
 figures are:
 ` + wrap(bench.Names(), 76),
@@ -48,7 +51,8 @@ figures are:
   assent bench --dir /var/lib/assent -o json
   assent bench --only disk --only log.commit
   assent bench --plot clients.svg
-  assent bench --databases --only pair`,
+  assent bench --databases --only pair
+  assent bench --server --only server`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error { return runBench(command, flags) },
 	}
@@ -58,6 +62,7 @@ figures are:
 	f.IntVar(&flags.Rounds, "rounds", 7, "slices that each figure is the median of")
 	f.DurationVar(&flags.Slice, "slice", 400*time.Millisecond, "how long a slice is")
 	f.BoolVar(&flags.Databases, "databases", false, "also measure the figures of pair, on a PostgreSQL and a MariaDB server of its own")
+	f.BoolVar(&flags.Server, "server", false, "also measure the figures of server, of a standalone server of its own")
 	f.BoolVar(&flags.Quick, "quick", false, "fewer and shorter slices, smaller sets")
 	f.StringVar(&flags.plot, "plot", "", "also draw throughput and latency over clients to a `file`, .svg or .png")
 	f.StringVarP(&flags.output, "output", "o", "table", "table, json or markdown")

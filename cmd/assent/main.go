@@ -12,11 +12,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/assent-tm/assent/cmd/assent/bench"
 	"github.com/assent-tm/assent/participant/participanttest/servers/natsserver"
 )
 
 func main() {
 	natsserver.Main()
+	bench.Main()
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 

@@ -30,6 +30,8 @@ type Options struct {
 	// Databases asks for what needs database servers as well. They run while it is
 	// measured, with their files in the system's directory for temporary files.
 	Databases bool
+	// Server asks for the figures of the standalone server as well.
+	Server bool
 	// Quick asks for smaller sets where a figure needs many transactions: all
 	// figures together in less than a minute.
 	Quick bool
@@ -66,13 +68,16 @@ type area struct {
 	measure func(ctx context.Context, o Options, dir string) ([]Figure, error)
 	// about says how long that takes, roughly.
 	about func(Options) time.Duration
-	// databases is nil unless the area needs database servers, and says then what of
-	// them is missing.
-	databases func(Options) error
+	// asked reports whether an area is measured that takes a flag; nil for one that always
+	// is. flag is its name.
+	asked func(Options) bool
+	flag  string
+	// lacks says what an area needs that is missing; may be nil.
+	lacks func(Options) error
 }
 
 // areas is every area, in the order of the table.
-var areas = []area{diskArea, logArea, singleSyncArea, txArea, idleArea, recoveryArea, pairArea}
+var areas = []area{diskArea, logArea, singleSyncArea, txArea, idleArea, recoveryArea, pairArea, serverArea}
 
 // perRound is the time that so many slices in each round take.
 func perRound(n int) func(Options) time.Duration {
@@ -121,23 +126,23 @@ func choose(o Options) (chosen []area, err error) {
 	if o.Rounds < 1 || o.Slice <= 0 {
 		return nil, fmt.Errorf("--rounds %d and --slice %s must be positive", o.Rounds, o.Slice)
 	}
-	known, needsServers := map[string]bool{}, map[string]bool{}
+	known, flags := map[string]bool{}, map[string]string{}
 	for _, a := range areas {
-		measured, wanted := a.databases == nil || o.Databases, false
+		measured, wanted := a.asked == nil || a.asked(o), false
 		for _, figure := range a.figures {
 			wanted = wanted || o.wants(figure)
 			for _, beginning := range o.Only {
 				if strings.HasPrefix(figure, beginning) {
-					known[beginning], needsServers[beginning] = known[beginning] || measured, true
+					known[beginning], flags[beginning] = known[beginning] || measured, a.flag
 				}
 			}
 		}
 		if !measured || !wanted {
 			continue
 		}
-		if a.databases != nil {
-			if err := a.databases(o); err != nil {
-				return nil, fmt.Errorf("--databases: %w", err)
+		if a.lacks != nil {
+			if err := a.lacks(o); err != nil {
+				return nil, fmt.Errorf("%s: %w", a.flag, err)
 			}
 		}
 		chosen = append(chosen, a)
@@ -145,8 +150,8 @@ func choose(o Options) (chosen []area, err error) {
 	for _, beginning := range o.Only {
 		switch {
 		case known[beginning]:
-		case needsServers[beginning]:
-			return nil, fmt.Errorf("--only %q: what begins so is measured with --databases only", beginning)
+		case flags[beginning] != "":
+			return nil, fmt.Errorf("--only %q: what begins so is measured with %s only", beginning, flags[beginning])
 		default:
 			return nil, fmt.Errorf("--only %q: no figure's name begins so; there are %s", beginning, strings.Join(Names(), ", "))
 		}

@@ -22,7 +22,7 @@ var pairArea = area{
 		const start, slices = 10 * time.Second, 10
 		return start + perRound(slices)(o)
 	},
-	databases: haveServers,
+	asked: func(o Options) bool { return o.Databases }, flag: "--databases", lacks: haveServers,
 }
 
 // pairClients are the numbers of clients; the last is the highest.

@@ -73,7 +73,7 @@ func TestMissingServersAreNamedFirst(t *testing.T) {
 	all := areas
 	defer func() { areas = all }()
 	missing := errors.New("no program postgres: install Debian's package postgresql-15")
-	areas = []area{diskArea, {name: "pair", figures: []string{"pair.any"}, databases: func(Options) error { return missing }}}
+	areas = []area{diskArea, {name: "pair", figures: []string{"pair.any"}, asked: func(o Options) bool { return o.Databases }, flag: "--databases", lacks: func(Options) error { return missing }}}
 	o := Options{Dir: t.TempDir(), Databases: true, Rounds: 1, Slice: time.Hour}
 	_, err := Run(t.Context(), o)
 	require.ErrorAs(t, err, new(BadOption))
