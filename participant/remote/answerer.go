@@ -174,8 +174,13 @@ func branchOf(call *assentv1.ParticipantCall) (ref *assentv1.BranchRef, one bool
 // withdrawn Prepare that is still at work can't meet the Rollback that follows it (R4).
 func (a *answerer) run(r *running) {
 	defer a.all.Done()
-	answer := failed(r.call.GetId(), errExited)
-	defer func() { a.ran(r, answer) }()
+	var answer *assentv1.ParticipantAnswer
+	defer func() {
+		if answer == nil {
+			answer = failed(r.call.GetId(), errExited)
+		}
+		a.ran(r, answer)
+	}()
 	switch {
 	case r.invalid != nil:
 		answer = failed(r.call.GetId(), fmt.Errorf("the call can't be read: %w", r.invalid))

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"context"
 	"time"
 
 	assentv1 "github.com/assent-tm/assent/coordinator/api/assent/v1"
@@ -8,6 +9,7 @@ import (
 
 // asked is a call that waits for its answer.
 type asked struct {
+	ctx      context.Context
 	call     *assentv1.ParticipantCall // not changed once it is queued
 	deadline time.Time                 // zero if the caller waits for ever
 	bytes    int                       // about what the call takes in a frame

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"runtime"
 	"time"
 
 	"connectrpc.com/connect/v2"
@@ -172,6 +173,7 @@ func (s *stream) send(ctx context.Context, conn ServerStream, p *attached) error
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
+		runtime.Gosched() // calls that are about to be made ride along
 		for frame := p.frame(s); frame != nil; frame = p.frame(s) {
 			if err := conn.Send(frame); err != nil {
 				return err

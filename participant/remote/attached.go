@@ -27,6 +27,7 @@ type attached struct {
 	sharing   []*instance          // attached, in no order
 	next      int                  // of sharing, whose turn it is
 	waiting   askedQueue           // for an instance to attach
+	watcher   *time.Timer          // nil while there are no calls
 	closed    bool
 }
 
@@ -66,30 +67,22 @@ func (p *attached) attachedNames() []string {
 
 // ask makes a call and waits for its answer.
 func (p *attached) ask(ctx context.Context, a *asked) (*assentv1.ParticipantAnswer, error) {
-	if err := ctx.Err(); err != nil {
+	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
+	a.ctx = ctx
 	a.deadline, _ = ctx.Deadline()
 	a.call.TimeoutMillis, a.call.Traceparent = millisUntil(a.deadline), Traceparent(ctx)
-	a.answered = make(chan answered, 1)
+	a.answered, _ = p.hub.channels.Get().(chan answered)
+	if a.answered == nil {
+		a.answered = make(chan answered, 1)
+	}
+	defer p.hub.channels.Put(a.answered) // what is put into it once is taken out
 	if err := p.put(a); err != nil {
 		return nil, err
 	}
-	select {
-	case got := <-a.answered:
-		return got.answer, got.err
-	case <-ctx.Done():
-	}
-	attachedNow := p.withdraw(a)
-	select {
-	case got := <-a.answered: // it came first
-		return got.answer, got.err
-	default:
-	}
-	if attachedNow == 0 {
-		return nil, fmt.Errorf("no instance is attached: %w", context.Cause(ctx))
-	}
-	return nil, fmt.Errorf("no answer: %w", context.Cause(ctx))
+	got := <-a.answered
+	return got.answer, got.err
 }
 
 // put queues a call.
@@ -106,7 +99,33 @@ func (p *attached) put(a *asked) error {
 	a.call.Id = p.lastID
 	p.calls[a.call.Id] = a
 	p.assign(a)
+	if p.watcher == nil {
+		p.hub.attaching.Add(1)
+		p.watcher = time.AfterFunc(watchInterval, p.watch)
+	}
 	return nil
+}
+
+// watchInterval is how long a call may go on that nobody waits for any more. To wait
+// for the end of each call's context would cost more than all else that is done for
+// the call: contexts make their timers and channels when they are first asked.
+const watchInterval = 10 * time.Millisecond
+
+// watch withdraws the calls whose contexts have ended.
+func (p *attached) watch() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, a := range p.calls {
+		if a.ctx.Err() != nil {
+			p.withdraw(a)
+		}
+	}
+	if len(p.calls) > 0 {
+		p.watcher.Reset(watchInterval)
+		return
+	}
+	p.watcher = nil
+	p.hub.attaching.Done()
 }
 
 // assign queues the call with an instance: its own while that is attached or waited
@@ -147,20 +166,21 @@ func (i *instance) wake() {
 	}
 }
 
-// withdraw gives a call up, unless it is over. It returns the number of instances that
-// are attached.
-func (p *attached) withdraw(a *asked) int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if a.over {
-		return len(p.sharing)
-	}
-	a.over = true
+// withdraw gives a call up whose context has ended. Called with the mutex held.
+func (p *attached) withdraw(a *asked) {
 	delete(p.calls, a.call.Id)
+	if len(p.sharing) == 0 {
+		a.finish(nil, fmt.Errorf("no instance is attached: %w", context.Cause(a.ctx)))
+	} else {
+		a.finish(nil, fmt.Errorf("no answer: %w", context.Cause(a.ctx)))
+	}
 	switch i := a.at; {
 	case i == nil:
 		p.waiting.withdraw()
-	case !a.queued:
+	case a.queued:
+		i.unanswered--
+		i.queue.withdraw()
+	default:
 		i.unanswered--
 		i.withdrawals[a.call.Id] = struct{}{}
 		i.toWithdraw = append(i.toWithdraw, a.call.Id)
@@ -168,11 +188,7 @@ func (p *attached) withdraw(a *asked) int {
 			i.stream.end(connect.Errorf(connect.CodeResourceExhausted, "instance %q left %d withdrawn calls unanswered", i.name, len(i.withdrawals)))
 		}
 		i.wake()
-	default:
-		i.unanswered--
-		i.queue.withdraw()
 	}
-	return len(p.sharing)
 }
 
 // unansweredBy returns the calls that are the instance's, in the order in which they

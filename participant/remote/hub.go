@@ -45,6 +45,8 @@ var ErrHubClosed = errors.New("no more calls to attached instances: the coordina
 type Hub struct {
 	cfg    HubConfig
 	server string // names this run
+	// channels are those of calls that are over.
+	channels sync.Pool
 
 	mu           sync.Mutex
 	participants map[string]*attached

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"time"
 )
 
@@ -53,6 +54,7 @@ func (s *served) serve(ctx context.Context, leaveTime time.Duration) error {
 		case <-ctx.Done():
 			return s.leave(ctx, context.Cause(ctx), leaveTime)
 		}
+		runtime.Gosched() // answers that are about to be given ride along
 		if err := s.flush(); err != nil {
 			return err
 		}
