@@ -51,8 +51,11 @@ func TestCallsThatWaitAreBounded(t *testing.T) {
 		require.ErrorContains(t, p.Commit(t.Context(), newBranch("bank")), "HubConfig.MaxCalls")
 		cancel()
 		all.Wait()
-		require.Empty(t, s.hub.participant("bank").calls)
-		require.Empty(t, s.hub.participant("bank").waiting.takeAll())
+		attached := s.hub.participant("bank")
+		attached.mu.Lock()
+		defer attached.mu.Unlock()
+		require.Empty(t, attached.calls)
+		require.Empty(t, attached.waiting.takeAll())
 	})
 }
 
