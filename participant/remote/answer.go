@@ -24,12 +24,27 @@ func (a *answerer) answer(r *running) (answer *assentv1.ParticipantAnswer) {
 			answer = failed(id, fmt.Errorf("participant panicked: %v", p))
 		}
 	}()
+	if err := a.admit(r); err != nil {
+		return failed(id, err)
+	}
 	answer, err := a.call(r)
 	if err != nil {
 		return failed(id, err)
 	}
 	answer.Id = id
 	return answer
+}
+
+// admit says why the participant may not be told of the call's branch.
+func (a *answerer) admit(r *running) error {
+	switch name := a.participant.Name(); {
+	case !r.one:
+		return nil
+	case r.branch.Participant != name:
+		return fmt.Errorf("%w: this is an instance of participant %q and the call is for %q", participant.ErrConfig, name, clipped(r.branch.Participant))
+	default:
+		return a.epochs.admit(r.branch) // R9
+	}
 }
 
 func (a *answerer) call(r *running) (*assentv1.ParticipantAnswer, error) {

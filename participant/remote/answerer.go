@@ -19,6 +19,7 @@ type answerer struct {
 	maxCalls    int
 	ctx         context.Context // of all calls
 	all         sync.WaitGroup
+	epochs      epochs
 
 	mu       sync.Mutex
 	server   string                // whose ids these are
@@ -44,6 +45,7 @@ type branchID struct {
 // running is a call that runs.
 type running struct {
 	call    *assentv1.ParticipantCall
+	one     bool // it is about one branch
 	branch  participant.Branch
 	invalid error // why the call can't be made
 	ctx     callContext
@@ -143,6 +145,7 @@ func (a *answerer) start(call *assentv1.ParticipantCall) {
 	}
 	if ref, one := branchOf(call); one {
 		if r.branch, r.invalid = readBranchRef(ref); r.invalid == nil {
+			r.one = true
 			key := branchIDOf(r.branch)
 			r.before = a.branches[key]
 			a.branches[key] = r

@@ -16,9 +16,9 @@ const callBytes = 256
 var errOtherAnswer = errors.New("the instance gave an answer that is none to this call")
 
 // newAsked returns a call about a branch, which goes to the instance that it belongs to.
-func newAsked(b participant.Branch) (*asked, *assentv1.BranchRef) {
+func (p *attached) newAsked(b participant.Branch) (*asked, *assentv1.BranchRef) {
 	instance, data := splitInstance(b.Data)
-	b.Data = data
+	b.Participant, b.Data = p.name, data
 	return &asked{wanted: instance, bytes: callBytes + len(data), call: &assentv1.ParticipantCall{}}, newBranchRef(b)
 }
 
@@ -29,7 +29,7 @@ func (p *attached) attachedTo() *attached { return p }
 
 // Prepare implements participant.Participant.
 func (p *attached) Prepare(ctx context.Context, b participant.Branch) (participant.Vote, error) {
-	a, ref := newAsked(b)
+	a, ref := p.newAsked(b)
 	a.call.Call = &assentv1.ParticipantCall_Prepare{Prepare: &assentv1.PrepareRequest{Branch: ref}}
 	answer, err := p.ask(ctx, a)
 	if err != nil {
@@ -49,7 +49,7 @@ func (p *attached) Prepare(ctx context.Context, b participant.Branch) (participa
 
 // Commit implements participant.Participant.
 func (p *attached) Commit(ctx context.Context, b participant.Branch) error {
-	a, ref := newAsked(b)
+	a, ref := p.newAsked(b)
 	a.call.Call = &assentv1.ParticipantCall_Commit{Commit: &assentv1.ParticipantServiceCommitRequest{Branch: ref}}
 	answer, err := p.ask(ctx, a)
 	if err == nil {
@@ -64,7 +64,7 @@ func (p *attached) Commit(ctx context.Context, b participant.Branch) error {
 
 // Rollback implements participant.Participant.
 func (p *attached) Rollback(ctx context.Context, b participant.Branch) error {
-	a, ref := newAsked(b)
+	a, ref := p.newAsked(b)
 	a.call.Call = &assentv1.ParticipantCall_Rollback{Rollback: &assentv1.ParticipantServiceRollbackRequest{Branch: ref}}
 	answer, err := p.ask(ctx, a)
 	if err == nil {
@@ -114,7 +114,7 @@ func (p *attached) explain(ctx context.Context) ([]participant.Explanation, erro
 func (p *attached) forget(ctx context.Context, branches []participant.Branch) error {
 	groups := make(map[string]*asked)
 	for _, b := range branches {
-		of, ref := newAsked(b)
+		of, ref := p.newAsked(b)
 		group := groups[of.wanted]
 		if group != nil && group.bytes+of.bytes > maxFrameBytes {
 			if err := p.forgetGroup(ctx, group); err != nil {

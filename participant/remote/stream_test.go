@@ -230,3 +230,27 @@ func TestTheHubRefusesInstancesThatItCantUse(t *testing.T) {
 		}
 	})
 }
+
+// A coordinator that another one has taken over from is refused (R9).
+func TestAnInstanceRefusesALowerEpoch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newHubSite(t)
+		p := s.participant(t, "bank")
+		bank := &recorder{name: "bank"}
+		s.serve(t, bank, "one")
+		b := newBranch("bank")
+		b.Epoch = 2
+		require.NoError(t, p.Commit(t.Context(), b))
+		b.Epoch = 1
+		vote, err := p.Prepare(t.Context(), b)
+		require.False(t, vote.Valid())
+		require.ErrorIs(t, err, participant.ErrStaleEpoch)
+		require.ErrorIs(t, p.Rollback(t.Context(), b), participant.ErrStaleEpoch)
+		require.Len(t, bank.seen(), 1)
+
+		b = newBranch("bank")
+		b.Participant = "other"
+		require.ErrorIs(t, p.Commit(t.Context(), b), participant.ErrConfig)
+		require.Len(t, bank.seen(), 1)
+	})
+}
