@@ -165,6 +165,9 @@ func (d *DTM) find(ctx context.Context, id participant.TxID) (t *transaction, wh
 	}
 }
 
+// Domain returns that of Config.
+func (d *DTM) Domain() string { return d.config.Domain }
+
 // Failed is closed when the log has failed or another coordinator took the term
 // over. Nothing is sent after that; the program should close the coordinator and
 // open it anew, which says what became of transactions whose outcome is unknown.

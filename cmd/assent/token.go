@@ -24,7 +24,10 @@ func tokenCommand() *cobra.Command {
 		Short: "make, list and revoke tokens of a server's callers",
 		Long: `Make, list and revoke tokens of a server's callers. They are in the file of the setting
 auth.tokens_file, which holds no secrets: of each token only the SHA-256. A running
-server takes changes up within two seconds.`,
+server takes changes up within two seconds. Who shows a client certificate instead is let
+in by an entry in the same file:
+
+  "certificates": [{"san": "dns:shop.example", "name": "shop", "role": "client"}]`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error { return command.Help() },
 	}

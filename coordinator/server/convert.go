@@ -130,9 +130,9 @@ func timestamp(t time.Time) *timestamppb.Timestamp {
 	return timestamppb.New(t)
 }
 
-// transaction returns what a caller may see of a transaction. What failed calls
-// returned is for those who may look at everybody's.
-func transaction(i *coordinator.Info, everything bool) *assentv1.Transaction {
+// transaction returns what a caller may see of a transaction of the domain. What failed
+// calls returned is for those who may look at everybody's.
+func transaction(domain string, i *coordinator.Info, everything bool) *assentv1.Transaction {
 	t := &assentv1.Transaction{
 		TransactionId: i.ID.String(), Name: i.Name, Owner: i.Owner, RequestId: i.RequestID,
 		State: state(i), Decision: decision(i.Decision), Outcome: outcome(i.Outcome),
@@ -145,7 +145,7 @@ func transaction(i *coordinator.Info, everything bool) *assentv1.Transaction {
 	for n := range i.Branches {
 		b := &i.Branches[n]
 		branch := &assentv1.Branch{
-			Number: uint32(b.Number), Participant: b.Participant,
+			Number: uint32(b.Number), Participant: b.Participant, Xid: string(participant.Branch{Domain: domain, Tx: i.ID, Number: b.Number}.XID()),
 			Vote: vote(b.Vote), Outcome: outcome(b.Outcome), Hazard: b.Hazard, Missing: b.Missing,
 			Attempts: uint32(b.Attempts), NextRetry: timestamp(b.NextRetry),
 		}

@@ -209,7 +209,7 @@ func (t transactions) Get(ctx context.Context, r *assentv1.GetRequest) (*assentv
 	if f != nil {
 		return nil, f.status()
 	}
-	answer := transaction(&info, caller(ctx).Role > RoleClient)
+	answer := transaction(t.s.dtm.Domain(), &info, caller(ctx).Role > RoleClient)
 	if r.GetStatements() {
 		if caller(ctx).Role < RoleViewer {
 			return nil, forbidden("statements: they are for operators").status()
@@ -250,7 +250,7 @@ func (t transactions) List(ctx context.Context, r *assentv1.ListRequest) (*assen
 	}
 	response := &assentv1.ListResponse{Transactions: make([]*assentv1.Transaction, 0, len(infos))}
 	for i := range infos {
-		response.Transactions = append(response.Transactions, transaction(&infos[i], who.Role > RoleClient))
+		response.Transactions = append(response.Transactions, transaction(t.s.dtm.Domain(), &infos[i], who.Role > RoleClient))
 	}
 	return response, nil
 }
