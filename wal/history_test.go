@@ -182,6 +182,8 @@ func describe(s *record.State) string {
 	switch {
 	case !s.Completed.IsZero():
 		return "retained"
+	case s.Paused():
+		return "paused"
 	case len(s.Branches) > 0 && s.Branches[0].Outcome.Valid():
 		return "heuristic"
 	case s.Decision.Valid():

@@ -53,7 +53,7 @@ func TestR9ReplayAgreesWithALogThatIsNeverCleaned(t *testing.T) {
 		"carried", "carried again in one life", "segments dropped", "leftovers",
 		"merged from 2 terms", "merged from 3 terms", "marks raised", "marks of former terms raised",
 		"lives that crashed", "lives that were deposed", "Opens that were interrupted",
-		"found begun", "found preparing", "found delegated", "found decided", "found heuristic", "found retained", "found forgotten",
+		"found begun", "found preparing", "found delegated", "found decided", "found heuristic", "found paused", "found retained", "found forgotten",
 		"crash points after append", "crash points after open in Open", "crash points after take over in Open",
 		"crash points after append in Open", "crash points after delete in Open", "crash points after release in Open",
 	} {
@@ -232,6 +232,11 @@ func lifeOf(t *rapid.T, tx participant.TxID) []record.Record {
 	life = append(life, decided)
 	if rapid.Bool().Draw(t, "heuristic") {
 		life = append(life, record.Heuristic{Tx: tx, Number: 0, Outcome: participant.OutcomeHeuristicHazard, Reason: "who knows"})
+	}
+	for i := range rapid.SampledFrom([]int{0, 0, 0, 3}).Draw(t, "operators' words") {
+		life = append(life, record.Operator{
+			Tx: tx, Number: uint64(i + 1), At: now(), Verb: record.VerbPause + record.Verb(i%2), Branch: record.NoBranch, Who: "alice", Reason: "maintenance",
+		})
 	}
 	life = append(life, record.Completed{Tx: tx})
 	if rapid.Bool().Draw(t, "stuck") {
