@@ -14,6 +14,7 @@ import (
 
 	"connectrpc.com/connect/v2"
 
+	assentv1 "github.com/assent-tm/assent/coordinator/api/assent/v1"
 	"github.com/assent-tm/assent/participant"
 )
 
@@ -247,10 +248,44 @@ func TestAnInstanceRefusesALowerEpoch(t *testing.T) {
 		require.ErrorIs(t, err, participant.ErrStaleEpoch)
 		require.ErrorIs(t, p.Rollback(t.Context(), b), participant.ErrStaleEpoch)
 		require.Len(t, bank.seen(), 1)
+	})
+}
 
-		b = newBranch("bank")
-		b.Participant = "other"
-		require.ErrorIs(t, p.Commit(t.Context(), b), participant.ErrConfig)
-		require.Len(t, bank.seen(), 1)
+func TestAnInstanceRefusesAnothersCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn := newPipe()
+		bank := &recorder{name: "bank"}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() {
+			ended <- ServeStream(ctx, StreamConfig{Participant: bank, Open: func(context.Context) (ClientStream, error) { return clientEnd{conn}, nil }})
+		}()
+		server := serverEnd{conn}
+		_, err := server.Receive()
+		require.NoError(t, err)
+		require.NoError(t, server.Send(&assentv1.AttachResponse{Message: &assentv1.AttachResponse_Welcome{Welcome: &assentv1.Welcome{}}}))
+		ask := func(call *assentv1.ParticipantCall) *assentv1.ParticipantFailure {
+			require.NoError(t, server.Send(&assentv1.AttachResponse{Message: &assentv1.AttachResponse_Calls{
+				Calls: &assentv1.ParticipantCalls{Calls: []*assentv1.ParticipantCall{call}},
+			}}))
+			request, err := server.Receive()
+			require.NoError(t, err)
+			return request.GetAnswers().GetAnswers()[0].GetFailure()
+		}
+		commit := func(b *assentv1.BranchRef) *assentv1.ParticipantCall_Commit {
+			return &assentv1.ParticipantCall_Commit{Commit: &assentv1.ParticipantServiceCommitRequest{Branch: b}}
+		}
+		require.True(t, ask(&assentv1.ParticipantCall{Id: 1, Call: commit(newBranchRef(newBranch("other")))}).GetMisconfigured())
+		require.Contains(t, ask(&assentv1.ParticipantCall{Id: 2, Call: commit(nil)}).GetMessage(), "can't be read")
+		require.Contains(t, ask(&assentv1.ParticipantCall{Id: 3}).GetMessage(), "older than the server")
+		require.Empty(t, bank.seen())
+		go func() { // as a server does when its instance leaves
+			for err == nil {
+				_, err = server.Receive()
+			}
+			conn.kill(err)
+		}()
+		cancel()
+		require.NoError(t, <-ended)
 	})
 }
