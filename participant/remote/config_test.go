@@ -61,6 +61,12 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 	}
 }
 
+func TestMaxCallsIsNotNegative(t *testing.T) {
+	_, err := remote.NewGRPC(remote.GRPCConfig{Name: "bank", URL: "https://bank.example", MaxCalls: -1})
+	require.ErrorIs(t, err, participant.ErrInvalidParticipant)
+	require.ErrorContains(t, err, "MaxCalls")
+}
+
 func TestOptionalInterfacesAreThoseConfigured(t *testing.T) {
 	for _, lists := range []bool{false, true} {
 		for _, forgets := range []bool{false, true} {

@@ -87,7 +87,7 @@ func readStatus(response *http.Response) error {
 	if !isJSON(response.Header) {
 		return e
 	}
-	body, err := readBody(response.Body, maxAnswer)
+	body, err := readBody(response.Body, response.ContentLength, maxAnswer)
 	if err != nil {
 		return e
 	}

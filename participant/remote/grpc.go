@@ -30,6 +30,8 @@ type GRPCConfig struct {
 	TLS           *tls.Config
 	AllowPrefixes []netip.Prefix
 	AllowInsecure bool
+	// MaxCalls is the number of calls under way at a time; calls beyond it wait. Default 256.
+	MaxCalls int
 	// Lists says that the service implements ListPrepared.
 	Lists bool
 	// Forgets says that the service implements Forget.
@@ -37,21 +39,28 @@ type GRPCConfig struct {
 }
 
 // NewGRPC returns the participant whose calls go to an assent.v1.ParticipantService over
-// gRPC. They share one connection, on which as many are under way as the service allows.
-// It connects to nothing yet. An error Is participant.ErrInvalidParticipant and says what
+// gRPC. They share a connection; more are opened if the service allows fewer calls on one
+// than are under way. It connects to nothing yet. An error Is participant.ErrInvalidParticipant and says what
 // is wrong with cfg.
 func NewGRPC(cfg GRPCConfig) (Participant, error) {
 	return newGRPC(&site{
 		kind: "grpc", name: cfg.Name, url: cfg.URL, secrets: cfg.Secrets, tls: cfg.TLS, allow: cfg.AllowPrefixes, insecure: cfg.AllowInsecure,
 		protocols: onlyHTTP2,
-	}, cfg.Lists, cfg.Forgets)
+	}, cfg.MaxCalls, cfg.Lists, cfg.Forgets)
 }
 
-func newGRPC(s *site, lists, forgets bool) (Participant, error) {
+func newGRPC(s *site, maxCalls int, lists, forgets bool) (Participant, error) {
+	if maxCalls < 0 {
+		return nil, s.invalid("MaxCalls %d is negative", maxCalls)
+	}
+	if maxCalls == 0 {
+		maxCalls = DefaultMaxConns
+	}
 	w, err := s.wire()
 	if err != nil {
 		return nil, err
 	}
+	w.places = make(chan struct{}, maxCalls)
 	transport := connecthttp.NewTransport(w, strings.TrimSuffix(w.base.String(), "/"),
 		connecthttp.WithGRPC(),
 		connecthttp.WithCodecs(connectproto.NewBinaryCodec()),

@@ -141,7 +141,7 @@ func receive(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	control := http.NewResponseController(w)
 	// What can't have a deadline is no connection.
 	_ = control.SetReadDeadline(time.Now().Add(bodyTime))
-	body, err := readBody(r.Body, maxRequest)
+	body, err := readBody(r.Body, r.ContentLength, maxRequest)
 	// Else the deadline would end the call: what reads on is who waits for the caller to leave.
 	_ = control.SetReadDeadline(time.Time{})
 	return body, err

@@ -156,8 +156,9 @@ func TestCallsThatCannotBeReadChangeNothing(t *testing.T) {
 		status int
 		want   string
 	}{
-		{call("/prepare", js, ""), 400, "not a JSON object"},
-		{call("/prepare", js, good+good), 400, "goes on"},
+		{call("/prepare", js, ""), 400, "unexpected end of JSON"},
+		{call("/prepare", js, "[]"), 400, "not a JSON object"},
+		{call("/prepare", js, good+good), 400, "after top-level value"},
 		{call("/prepare", js, with(`"epoch":2`)), 400, `"epoch" twice`},
 		{call("/prepare", js, strings.Replace(good, "xid", "XID", 1)), 400, `"xid" is missing`},
 		{call("/prepare", js, strings.Replace(good, `"protocol":1`, `"protocol":2`, 1)), 400, "protocol 2"},

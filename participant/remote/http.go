@@ -161,7 +161,7 @@ func (c *jsonClient) post(ctx context.Context, phase string, body any, limit int
 		},
 	}).WithContext(ctx)
 	setBody(request, encoded)
-	response, err := c.wire.Do(request)
+	response, err := c.wire.send(request, encoded)
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +169,7 @@ func (c *jsonClient) post(ctx context.Context, phase string, body any, limit int
 	if !isJSON(response.Header) {
 		return nil, fmt.Errorf("the answer's Content-Type is %q, want application/json", clipped(strings.Join(response.Header["Content-Type"], ", ")))
 	}
-	answer, err := readBody(response.Body, limit)
+	answer, err := readBody(response.Body, response.ContentLength, limit)
 	if err != nil {
 		return nil, fmt.Errorf("the answer: %w", err)
 	}

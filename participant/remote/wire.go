@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"sync"
 	"time"
 
 	"github.com/assent-tm/assent/participant"
@@ -29,8 +30,8 @@ const (
 	// maxHeaders bounds the headers of an answer, in bytes.
 	maxHeaders = 64 << 10
 
-	// DefaultMaxConns is HTTPConfig.MaxConns if it is zero: as many as a coordinator makes
-	// calls of one participant at a time.
+	// DefaultMaxConns is HTTPConfig.MaxConns, and GRPCConfig.MaxCalls, if it is zero: as many
+	// as a coordinator makes calls of one participant at a time.
 	DefaultMaxConns = 256
 
 	// idleTime is how long a connection is kept that nobody uses. A service that closes
@@ -93,7 +94,7 @@ func (s *site) wire() (*wire, error) {
 		IdleConnTimeout:        idleTime,
 		MaxResponseHeaderBytes: maxHeaders,
 		Protocols:              s.protocols(secure),
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTime, StrictMaxConcurrentRequests: true},
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTime},
 	}}, nil
 }
 
@@ -148,6 +149,9 @@ type wire struct {
 	base      *url.URL
 	secrets   []Secret
 	transport *http.Transport
+	// places bounds the calls that Do makes at a time; nil if connections do. HTTP/2 opens
+	// as many as the service makes necessary by how few calls it allows on each.
+	places chan struct{}
 }
 
 type callIDKey struct{}
@@ -157,15 +161,57 @@ func withCallID(ctx context.Context, id string) context.Context {
 	return context.WithValue(ctx, callIDKey{}, id)
 }
 
-// Do makes the call: it adds the traceparent and the signature. It follows no redirect, and
-// returns an error for every status but 200.
+// Do makes a call whose body was not read yet. It is connecthttp.HTTPClient.
 func (w *wire) Do(request *http.Request) (*http.Response, error) {
+	ctx := request.Context()
+	select {
+	case w.places <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	leave := sync.OnceFunc(func() { <-w.places })
+	response, err := w.sendUnread(request)
+	if err != nil {
+		leave()
+		return nil, err
+	}
+	response.Body = &placed{response.Body, leave}
+	return response, nil
+}
+
+// placed is the body of an answer to a call that has a place until it is closed.
+type placed struct {
+	io.ReadCloser
+	leave func()
+}
+
+func (p *placed) Close() error {
+	defer p.leave()
+	return p.ReadCloser.Close()
+}
+
+func (w *wire) sendUnread(request *http.Request) (*http.Response, error) {
+	if len(w.secrets) == 0 {
+		return w.send(request, nil)
+	}
+	body, err := readBody(request.Body, request.ContentLength, maxRequest)
+	if err = errors.Join(err, request.Body.Close()); err != nil {
+		return nil, fmt.Errorf("sign the call: %w", err)
+	}
+	setBody(request, body)
+	return w.send(request, body)
+}
+
+// send makes a call with this body: it adds the traceparent and the signature. It follows
+// no redirect, and returns an error for every status but 200.
+func (w *wire) send(request *http.Request, body []byte) (*http.Response, error) {
 	ctx := request.Context()
 	if traceparent := Traceparent(ctx); traceparent != "" {
 		request.Header["Traceparent"] = []string{traceparent}
 	}
-	if err := w.signed(request); err != nil {
-		return nil, err
+	if len(w.secrets) > 0 {
+		id, _ := ctx.Value(callIDKey{}).(string)
+		sign(request.Header, w.secrets, id, time.Now(), body)
 	}
 	// No value: every call may come twice, so the transport may try again on another
 	// connection when the one it took was just closed; and the service gets no such header.
@@ -178,20 +224,6 @@ func (w *wire) Do(request *http.Request) (*http.Response, error) {
 		return nil, readStatus(response)
 	}
 	return response, nil
-}
-
-func (w *wire) signed(request *http.Request) error {
-	if len(w.secrets) == 0 {
-		return nil
-	}
-	body, err := readBody(request.Body, maxRequest)
-	if err = errors.Join(err, request.Body.Close()); err != nil {
-		return fmt.Errorf("sign the call: %w", err)
-	}
-	id, _ := request.Context().Value(callIDKey{}).(string)
-	sign(request.Header, w.secrets, id, time.Now(), body)
-	setBody(request, body)
-	return nil
 }
 
 func setBody(request *http.Request, body []byte) {
@@ -209,14 +241,20 @@ func (w *wire) close() error {
 // errTooLong says that a body goes on beyond its limit.
 var errTooLong = errors.New("the body is too long")
 
-// readBody reads a body to its end, or fails with errTooLong.
-func readBody(body io.Reader, limit int64) ([]byte, error) {
-	read, err := io.ReadAll(io.LimitReader(body, limit+1))
-	if err != nil {
-		return nil, fmt.Errorf("read the body: %w", err)
+// readBody reads a body to its end, or fails with errTooLong. length is how long it is said
+// to be; negative for unknown.
+func readBody(body io.Reader, length, limit int64) ([]byte, error) {
+	if length > limit {
+		return nil, fmt.Errorf("%w: %d bytes, limit %d", errTooLong, length, limit)
 	}
-	if int64(len(read)) > limit {
+	var read bytes.Buffer
+	if length > 0 {
+		read.Grow(int(length) + bytes.MinRead) // so that its end is met without growing
+	}
+	if n, err := read.ReadFrom(io.LimitReader(body, limit+1)); err != nil {
+		return nil, fmt.Errorf("read the body: %w", err)
+	} else if n > limit {
 		return nil, fmt.Errorf("%w: limit %d bytes", errTooLong, limit)
 	}
-	return read, nil
+	return read.Bytes(), nil
 }
