@@ -2,6 +2,7 @@ package remote_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -333,8 +334,16 @@ func TestR4R6WhatIsNoAnswerOverGRPC(t *testing.T) {
 		"two messages":           respond("application/grpc", append(frame(0, 2, prepared), frame(0, 2, prepared)...), "0"),
 		"half a message":         respond("application/grpc", frame(0, 99, prepared), "0"),
 		"compressed":             respond("application/grpc", frame(1, 2, prepared), "0"),
-		"said to be huge":        respond("application/grpc", frame(0, 1<<31-1, prepared), "0"),
-		"huge":                   respond("application/grpc", frame(0, 17<<20, bytes.Repeat([]byte{0}, 17<<20)), "0"),
+		"compressed, and it says so": func(w http.ResponseWriter, r *http.Request) {
+			var small bytes.Buffer
+			z := gzip.NewWriter(&small)
+			_, _ = z.Write(prepared)
+			_ = z.Close()
+			w.Header().Set("Grpc-Encoding", "gzip")
+			respond("application/grpc", frame(1, small.Len(), small.Bytes()), "0")(w, r)
+		},
+		"said to be huge": respond("application/grpc", frame(0, 1<<31-1, prepared), "0"),
+		"huge":            respond("application/grpc", frame(0, 17<<20, bytes.Repeat([]byte{0}, 17<<20)), "0"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := grpcAt(t, serveHandler(t, handler))
