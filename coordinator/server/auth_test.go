@@ -56,10 +56,10 @@ func (p *people) as(s *site, name string) assentv1connect.TransactionServiceClie
 }
 
 func (s *site) bearing(secret string) assentv1connect.TransactionServiceClient {
-	return assentv1connect.NewTransactionServiceClient(s.connection(secret))
+	return assentv1connect.NewTransactionServiceClient(s.connection(s.url, secret))
 }
 
-func (s *site) connection(secret string) *connect.Client {
+func (s *site) connection(url, secret string) *connect.Client {
 	bears := func(next connect.ClientFunc) connect.ClientFunc {
 		return func(ctx context.Context, spec connect.Spec) (connect.ClientStream, error) {
 			info, _ := connect.CallInfoForClientContext(ctx)
@@ -67,7 +67,7 @@ func (s *site) connection(secret string) *connect.Client {
 			return next(ctx, spec)
 		}
 	}
-	return connect.NewClient(connecthttp.NewTransport(s.grpc, s.url, connecthttp.WithGRPC()), bears)
+	return connect.NewClient(connecthttp.NewTransport(s.grpc, url, connecthttp.WithGRPC()), bears)
 }
 
 func TestNobodyGetsInWithoutACredential(t *testing.T) {

@@ -137,7 +137,7 @@ func transaction(domain string, i *coordinator.Info, everything bool) *assentv1.
 		TransactionId: i.ID.String(), Name: i.Name, Owner: i.Owner, RequestId: i.RequestID,
 		State: state(i), Decision: decision(i.Decision), Outcome: outcome(i.Outcome),
 		Begun: timestamp(i.Begun), Deadline: timestamp(i.Deadline),
-		Cause: cause(i.Cause), Branches: make([]*assentv1.Branch, 0, len(i.Branches)),
+		Cause: cause(i.Cause), Branches: make([]*assentv1.Branch, 0, len(i.Branches)), Paused: i.Paused,
 	}
 	if everything || i.Cause != record.CauseUnknownVote {
 		t.Reason = i.Reason

@@ -65,8 +65,10 @@ func failed(id string, err error) *failure {
 	case errors.As(err, &rolledBack):
 		f.rolledBack(rolledBack)
 	case f.isKnown(err):
+	case errors.Is(err, coordinator.ErrUnfit):
+		f.is(connect.CodeFailedPrecondition, assentv1.ErrorReason_ERROR_REASON_UNFIT, worded(err, coordinator.ErrUnfit))
 	case errors.Is(err, coordinator.ErrLimit):
-		f.is(connect.CodeResourceExhausted, assentv1.ErrorReason_ERROR_REASON_LIMIT, limited(err))
+		f.is(connect.CodeResourceExhausted, assentv1.ErrorReason_ERROR_REASON_LIMIT, worded(err, coordinator.ErrLimit))
 		f.info.Retryable = true
 	case errors.Is(err, context.DeadlineExceeded):
 		f.is(connect.CodeDeadlineExceeded, assentv1.ErrorReason_ERROR_REASON_OUTCOME_UNKNOWN, "the deadline passed first: ask again, do not redo")
@@ -80,13 +82,13 @@ func failed(id string, err error) *failure {
 	return f
 }
 
-// limited returns which limit is reached; the coordinator words it for callers.
-func limited(err error) string {
+// worded returns what the coordinator says of an error whose text it words itself.
+func worded(err, is error) string {
 	text := err.Error()
-	if at := strings.Index(text, coordinator.ErrLimit.Error()); at >= 0 {
+	if at := strings.Index(text, is.Error()); at >= 0 {
 		return text[at:]
 	}
-	return coordinator.ErrLimit.Error()
+	return is.Error()
 }
 
 func (f *failure) is(code connect.Code, reason assentv1.ErrorReason, message string) {

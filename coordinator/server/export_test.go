@@ -3,6 +3,9 @@ package server
 import (
 	"runtime"
 	"time"
+
+	"github.com/assent-tm/assent/coordinator"
+	assentv1 "github.com/assent-tm/assent/coordinator/api/assent/v1"
 )
 
 // SetHeartbeat is for tests that wait for one.
@@ -28,3 +31,6 @@ func (c *calls) await(count int) {
 		runtime.Gosched()
 	}
 }
+
+// Transaction is what operators see of one.
+func Transaction(i *coordinator.Info) *assentv1.Transaction { return transaction(i, true) }

@@ -41,6 +41,10 @@ type Config struct {
 	// Hub has the participants that instances attach to; nil for none. The caller
 	// closes it once the DTM is closed, and before Serve ends.
 	Hub *remote.Hub
+	// Version, LogPath and the Kinds of participants by name (http, grpc or attached; go
+	// for those without) are what Status tells.
+	Version, LogPath string
+	Kinds            map[string]string
 	// Logger gets what an operator wants to know; nil for silence.
 	Logger *zap.Logger
 

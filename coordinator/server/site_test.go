@@ -32,8 +32,10 @@ type site struct {
 	a, b   *bank
 	// client speaks gRPC; web JSON, as curl does.
 	client assentv1connect.TransactionServiceClient
-	grpc   *http.Client
-	web    *http.Client
+	// operators is where AdminService is.
+	operators string
+	grpc      *http.Client
+	web       *http.Client
 }
 
 // change says how a site is other than usual.
@@ -73,8 +75,12 @@ func (s *site) serve(t testing.TB) {
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- s.server.Serve(ctx, server.Listener{Net: api, Handler: s.server.API()}) }()
-	s.url = "http://" + api.Addr().String()
+	admin, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	go func() {
+		done <- s.server.Serve(ctx, server.Listener{Net: api, Handler: s.server.API()}, server.Listener{Net: admin, Handler: s.server.Admin()})
+	}()
+	s.url, s.operators = "http://"+api.Addr().String(), "http://"+admin.Addr().String()
 	s.grpc, s.web = overHTTP2(), &http.Client{Transport: &http.Transport{}}
 	s.client = assentv1connect.NewTransactionServiceClient(connect.NewClient(connecthttp.NewTransport(s.grpc, s.url, connecthttp.WithGRPC())))
 	t.Cleanup(func() {

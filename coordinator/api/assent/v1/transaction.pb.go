@@ -527,6 +527,9 @@ const (
 	ErrorReason_ERROR_REASON_UNAUTHENTICATED ErrorReason = 17
 	// PERMISSION_DENIED: the caller's role does not allow it.
 	ErrorReason_ERROR_REASON_FORBIDDEN ErrorReason = 18
+	// FAILED_PRECONDITION: an operator's word does not fit where the transaction stands.
+	// Nothing was recorded.
+	ErrorReason_ERROR_REASON_UNFIT ErrorReason = 19
 )
 
 // Enum value maps for ErrorReason.
@@ -551,6 +554,7 @@ var (
 		16: "ERROR_REASON_UNKNOWN_PARTICIPANT",
 		17: "ERROR_REASON_UNAUTHENTICATED",
 		18: "ERROR_REASON_FORBIDDEN",
+		19: "ERROR_REASON_UNFIT",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":         0,
@@ -572,6 +576,7 @@ var (
 		"ERROR_REASON_UNKNOWN_PARTICIPANT": 16,
 		"ERROR_REASON_UNAUTHENTICATED":     17,
 		"ERROR_REASON_FORBIDDEN":           18,
+		"ERROR_REASON_UNFIT":               19,
 	}
 )
 
@@ -2811,7 +2816,7 @@ const file_assent_v1_transaction_proto_rawDesc = "" +
 	"\x11INQUIRY_COMMITTED\x10\x01\x12\x17\n" +
 	"\x13INQUIRY_ROLLED_BACK\x10\x02\x12\x15\n" +
 	"\x11INQUIRY_UNDECIDED\x10\x03\x12\x13\n" +
-	"\x0fINQUIRY_UNKNOWN\x10\x04*\xae\x04\n" +
+	"\x0fINQUIRY_UNKNOWN\x10\x04*\xc6\x04\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18ERROR_REASON_ROLLED_BACK\x10\x01\x12 \n" +
@@ -2832,7 +2837,8 @@ const file_assent_v1_transaction_proto_rawDesc = "" +
 	"\x14ERROR_REASON_INVALID\x10\x0f\x12$\n" +
 	" ERROR_REASON_UNKNOWN_PARTICIPANT\x10\x10\x12 \n" +
 	"\x1cERROR_REASON_UNAUTHENTICATED\x10\x11\x12\x1a\n" +
-	"\x16ERROR_REASON_FORBIDDEN\x10\x122\x87\x05\n" +
+	"\x16ERROR_REASON_FORBIDDEN\x10\x12\x12\x16\n" +
+	"\x12ERROR_REASON_UNFIT\x10\x132\x87\x05\n" +
 	"\x12TransactionService\x12:\n" +
 	"\x05Begin\x12\x17.assent.v1.BeginRequest\x1a\x18.assent.v1.BeginResponse\x12=\n" +
 	"\x06Enlist\x12\x18.assent.v1.EnlistRequest\x1a\x19.assent.v1.EnlistResponse\x12=\n" +
