@@ -33,4 +33,4 @@ func (c *calls) await(count int) {
 }
 
 // Transaction is what operators see of one.
-func Transaction(i *coordinator.Info) *assentv1.Transaction { return transaction(i, true) }
+func Transaction(i *coordinator.Info) *assentv1.Transaction { return transaction("test", i, true) }
