@@ -33,6 +33,7 @@ const (
 	Python   Capability = "python"   // python3
 	Node     Capability = "node"     // Node.js
 	Curl     Capability = "curl"     // curl
+	GRPCIO   Capability = "grpcio"   // gRPC and protocol buffers for Debian's Python
 )
 
 // requireEnv is the environment variable that turns the skips of Need into

@@ -26,6 +26,7 @@ var probes = map[Capability]func() error{
 	Python:   func() error { return program("", "python3") },
 	Node:     func() error { return program("", "node") },
 	Curl:     func() error { return program("", "curl") },
+	GRPCIO:   func() error { return run("", "/usr/bin/python3", "-c", "import grpc, google.protobuf") },
 }
 
 func missing(c Capability) error {

@@ -3,8 +3,8 @@
 //
 //   node participant.mjs --port 8082 --file bank.jsonl --account bob=100 [--secret-file secret]
 //
-// A branch's payload is "ACCOUNT CENTS": what is added to the account, or taken from
-// it if it is negative. GET /accounts/ACCOUNT shows what is there.
+// A branch's payload is "ACCOUNT CENTS": what is added to the account, which that
+// opens, or taken from it if it is negative. GET /accounts/ACCOUNT shows what is there.
 //
 // Every change is a line of the journal that is fsynced before it is answered. Node
 // runs one call at a time, so that what a call reads is what it changes.
@@ -27,7 +27,7 @@ class Refusal extends Error {
 
 class Bank {
   accounts = new Map() // name -> {cents, held}
-  branches = new Map() // xid -> {domain, tx, number, state, account, cents}
+  branches = new Map() // xid -> {xid, domain, state, account, cents}
   seen = new Map() // domain and term -> {domain, highest, epoch}
   broken = false
 
@@ -75,8 +75,9 @@ class Bank {
   }
 
   move(branch, state) {
-    const account = this.accounts.get(branch.account)
     const taken = Math.max(0, -(branch.cents ?? 0))
+    if (state === 'COMMITTED' && !this.accounts.has(branch.account)) this.accounts.set(branch.account, { cents: 0, held: 0 })
+    const account = this.accounts.get(branch.account) ?? { cents: 0, held: 0 }
     if (state === 'PREPARED') account.held += taken
     if (branch.state === 'PREPARED') account.held -= taken
     if (state === 'COMMITTED') account.cents += branch.cents
@@ -100,18 +101,18 @@ class Bank {
     if (known?.state === 'PREPARED') return { vote: 'PREPARED' }
     if (known) return { vote: 'REFUSED', reason: `the branch is ${known.state.toLowerCase()} already` }
     const parsed = /^(\S+) (-?\d+)$/.exec(payload(body))
-    const account = parsed && this.accounts.get(parsed[1])
-    const cents = parsed && Number(parsed[2])
     if (!parsed) return this.refuse(body, seen, 'the payload is not ACCOUNT CENTS')
-    if (!account) return this.refuse(body, seen, `no account ${parsed[1]}`)
-    if (cents < 0 && account.cents - account.held < -cents) return this.refuse(body, seen, 'insufficient funds')
+    const account = this.accounts.get(parsed[1])
+    const cents = Number(parsed[2])
+    const available = account ? account.cents - account.held : 0
+    if (cents < 0 && available < -cents) return this.refuse(body, seen, 'insufficient funds')
     const branch = { ...this.branch(body), account: parsed[1], cents }
     this.write({ seen, xid: body.xid, branch, state: 'PREPARED' })
     return { vote: 'PREPARED' }
   }
 
   branch(body) {
-    return { domain: body.domain, tx: body.transaction_id, number: body.branch, state: '' }
+    return { xid: body.xid, domain: body.domain, state: '' }
   }
 
   refuse(body, seen, reason) {
@@ -124,13 +125,13 @@ class Bank {
     const known = this.branches.get(body.xid)
     if (!known) return { state: 'UNKNOWN' }
     if (known.state === 'PREPARED') this.write({ seen, xid: body.xid, state: 'COMMITTED' })
-    return { state: known.state === 'COMMITTED' ? 'COMMITTED' : 'HEURISTIC_ROLLBACK' }
+    return { state: known.state } // it has ended, so or otherwise
   }
 
   rollback(body) {
     const seen = this.note(body)
     const known = this.branches.get(body.xid)
-    if (known?.state === 'COMMITTED') return { state: 'HEURISTIC_COMMIT' }
+    if (known?.state === 'COMMITTED') return { state: 'COMMITTED' } // the coordinator has to hear the truth
     if (!known) this.write({ seen, xid: body.xid, branch: this.branch(body), state: 'ROLLED_BACK' })
     else if (known.state === 'PREPARED') this.write({ seen, xid: body.xid, state: 'ROLLED_BACK' })
     return { state: 'ROLLED_BACK' }
@@ -139,14 +140,14 @@ class Bank {
   prepared({ domain }) {
     const branches = [...this.branches.values()]
       .filter((b) => b.domain === domain && b.state === 'PREPARED')
-      .map((b) => ({ transaction_id: b.tx, branch: b.number }))
+      .map((b) => b.xid)
     const highest = [...this.seen.values()].filter((s) => s.domain === domain).map((s) => s.highest)
     return { branches, highest }
   }
 
   // Rolled back branches stay: they refuse a late prepare.
   forget({ branches }) {
-    const gone = branches.map((b) => b.xid).filter((xid) => this.branches.get(xid)?.state === 'COMMITTED')
+    const gone = branches.filter((xid) => this.branches.get(xid)?.state === 'COMMITTED')
     if (gone.length > 0) this.write({ forget: gone })
     return {}
   }

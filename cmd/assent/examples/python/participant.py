@@ -4,8 +4,8 @@ Python's standard library.
 
     python3 participant.py --port 8081 --file bank.db [--secret-file secret]
 
-A branch's payload is "ACCOUNT CENTS": what is added to the account, or taken from it
-if it is negative. GET /accounts/ACCOUNT shows what is there.
+A branch's payload is "ACCOUNT CENTS": what is added to the account, which that opens, or
+taken from it if it is negative. GET /accounts/ACCOUNT shows what is there.
 
 What the contract asks of a participant, and where it is kept here:
   * prepare is durable before it is answered: SQLite with synchronous=FULL
@@ -29,8 +29,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS account (name TEXT PRIMARY KEY, cents INTEGER NOT NULL, held INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS branch (
-    xid TEXT PRIMARY KEY, domain TEXT NOT NULL, term TEXT NOT NULL, tx TEXT NOT NULL, number INTEGER NOT NULL,
-    state TEXT NOT NULL, account TEXT, cents INTEGER);
+    xid TEXT PRIMARY KEY, domain TEXT NOT NULL, state TEXT NOT NULL, account TEXT, cents INTEGER);
 CREATE TABLE IF NOT EXISTS seen (domain TEXT, term TEXT, highest TEXT, epoch INTEGER, PRIMARY KEY (domain, term));
 """
 
@@ -84,10 +83,7 @@ class Bank:
 
     @staticmethod
     def put(db, body, state, account=None, cents=None):
-        tx = body["transaction_id"]
-        db.execute(
-            "INSERT INTO branch VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (body["xid"], body["domain"], tx.split("-", 1)[0], tx, body["branch"], state, account, cents))
+        db.execute("INSERT INTO branch VALUES (?, ?, ?, ?, ?)", (body["xid"], body["domain"], state, account, cents))
 
     def prepare(self, db, body):
         state = self.state(db, body["xid"])
@@ -101,9 +97,8 @@ class Bank:
         except ValueError:
             return self.refuse(db, body, "the payload is not ACCOUNT CENTS")
         row = db.execute("SELECT cents - held FROM account WHERE name = ?", (account,)).fetchone()
-        if row is None:
-            return self.refuse(db, body, "no account %r" % account)
-        if cents < 0 and row[0] < -cents:
+        available = row[0] if row else 0
+        if cents < 0 and available < -cents:
             return self.refuse(db, body, "insufficient funds")
         # What is taken is held from now on; what is added is there with the commit.
         db.execute("UPDATE account SET held = held + ? WHERE name = ?", (max(0, -cents), account))
@@ -119,19 +114,17 @@ class Bank:
         if state is None:
             return {"state": "UNKNOWN"}
         if state == "PREPARED":
-            db.execute(
-                "UPDATE account SET cents = cents + b.cents, held = held - max(0, -b.cents) FROM branch AS b"
-                " WHERE b.xid = ? AND account.name = b.account", (body["xid"],))
+            account, cents = db.execute("SELECT account, cents FROM branch WHERE xid = ?", (body["xid"],)).fetchone()
+            db.execute("INSERT OR IGNORE INTO account (name, cents) VALUES (?, 0)", (account,))
+            db.execute("UPDATE account SET cents = cents + ?, held = held - ? WHERE name = ?", (cents, max(0, -cents), account))
             db.execute("UPDATE branch SET state = 'COMMITTED' WHERE xid = ?", (body["xid"],))
             return {"state": "COMMITTED"}
-        # Told to commit what was rolled back: this bank never does that alone, but the
-        # coordinator has to hear the truth.
-        return {"state": "COMMITTED" if state == "COMMITTED" else "HEURISTIC_ROLLBACK"}
+        return {"state": state}  # it has ended, so or otherwise
 
     def rollback(self, db, body):
         state = self.state(db, body["xid"])
         if state == "COMMITTED":
-            return {"state": "HEURISTIC_COMMIT"}
+            return {"state": "COMMITTED"}  # the coordinator has to hear the truth
         if state == "PREPARED":
             db.execute(
                 "UPDATE account SET held = held - max(0, -b.cents) FROM branch AS b"
@@ -143,17 +136,16 @@ class Bank:
 
     def prepared(self, domain):
         with self.transaction() as db:
-            branches = db.execute(
-                "SELECT tx, number FROM branch WHERE domain = ? AND state = 'PREPARED' ORDER BY tx, number", (domain,))
-            listed = [{"transaction_id": tx, "branch": number} for tx, number in branches]
+            branches = db.execute("SELECT xid FROM branch WHERE domain = ? AND state = 'PREPARED' ORDER BY xid", (domain,))
+            listed = [row[0] for row in branches]
             highest = [row[0] for row in db.execute("SELECT highest FROM seen WHERE domain = ?", (domain,))]
         return {"branches": listed, "highest": highest}
 
     def forget(self, branches):
         # Rolled back branches stay: they refuse a late prepare.
         with self.transaction() as db:
-            for b in branches:
-                db.execute("DELETE FROM branch WHERE xid = ? AND state = 'COMMITTED'", (b["xid"],))
+            for xid in branches:
+                db.execute("DELETE FROM branch WHERE xid = ? AND state = 'COMMITTED'", (xid,))
         return {}
 
     def account(self, name):
@@ -240,11 +232,14 @@ class Handler(BaseHTTPRequestHandler):
         except sqlite3.Error as e:  # not an answer: the coordinator asks again
             status, body = 503, {"error": str(e)}
         text = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
+        try:
+            self.send_response(status)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+        except ConnectionError:  # whoever asked has left, and asks again
+            self.close_connection = True
 
     def log_message(self, *_):
         pass
