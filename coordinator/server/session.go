@@ -28,13 +28,17 @@ type session struct {
 	spare    []*assentv1.Answer
 	sending  bool
 	broken   bool // nothing can be sent any more
+
+	next chan *assentv1.Request // to who has answered one; nil to end
+	over chan struct{}          // closed when the session is
 }
 
 // Session answers until the caller has said that nothing more comes, and all is
 // answered. With Config.MaxInFlight unanswered requests it reads no more until some are
 // answered (R12). A call of the session that the caller hangs up on goes on.
 func (t transactions) Session(ctx context.Context, stream assentv1connect.TransactionServiceSessionServerStream) error {
-	s := &session{t: t, stream: stream, max: t.s.config.MaxInFlight}
+	s := &session{t: t, stream: stream, max: t.s.config.MaxInFlight, next: make(chan *assentv1.Request), over: make(chan struct{})}
+	defer close(s.over)
 	s.changed.L = &s.mu
 	stop := context.AfterFunc(ctx, s.giveUp)
 	defer stop()
@@ -63,7 +67,42 @@ func (s *session) read(ctx context.Context) error {
 			if !s.take() {
 				return ctx.Err()
 			}
-			go s.answer(lasting, r)
+			select {
+			case s.next <- r:
+			default:
+				go s.work(lasting, r)
+			}
+		}
+	}
+}
+
+// work answers requests until none is under way. Its stack has grown to what a request
+// takes by the second.
+func (s *session) work(ctx context.Context, r *assentv1.Request) {
+	for r != nil {
+		s.answer(ctx, r)
+		s.mu.Lock()
+		idle := s.inFlight == 0
+		s.mu.Unlock()
+		if idle {
+			s.dismiss()
+			return
+		}
+		select {
+		case r = <-s.next:
+		case <-s.over:
+			return
+		}
+	}
+}
+
+// dismiss ends the goroutines that wait for a request.
+func (s *session) dismiss() {
+	for {
+		select {
+		case s.next <- nil:
+		default:
+			return
 		}
 	}
 }
