@@ -184,6 +184,25 @@ func TestR12SlowPeersAreGivenUp(t *testing.T) {
 	require.NoError(t, body.Close())
 }
 
+// One that does not take its answer is given up, too.
+func TestR12SlowReadersAreGivenUp(t *testing.T) {
+	s := newSite(t, change{server: func(c *server.Config) { c.PeerTimeout = 100 * time.Millisecond }})
+	name := strings.Repeat("n", 900)
+	for range 8_000 { // more than sockets buffer
+		_, err := s.dtm.Begin(t.Context(), coordinator.WithName(name))
+		require.NoError(t, err)
+	}
+	address := strings.TrimPrefix(s.url, "http://")
+	c, err := net.Dial("tcp", address)
+	require.NoError(t, err)
+	defer func() { _ = c.Close() }()
+	require.NoError(t, c.(*net.TCPConn).SetReadBuffer(4<<10))
+	_, err = io.WriteString(c, "POST /assent.v1.TransactionService/List HTTP/1.1\r\nHost: "+address+"\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{\"limit\":10000}")
+	require.NoError(t, err)
+	s.server.AwaitCalls(1)
+	s.server.AwaitNothing()
+}
+
 // A client that hangs up, or whose deadline passes, bounds its wait, not the
 // transaction.
 func TestADeadlineBoundsTheWaitNotTheTransaction(t *testing.T) {
