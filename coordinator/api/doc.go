@@ -5,7 +5,7 @@
 //     details of errors
 //   - assent/v1/participant.proto: what those who take part implement
 //   - assent/v1/admin.proto: what operators call
-//   - grpc/health/v1: the health protocol of gRPC
+//   - assent/health/v1: the messages of gRPC's health protocol
 //
 // Field names are frozen in JSON, too; `buf breaking` compares with what was released.
 package api

@@ -6,12 +6,10 @@ import (
 	"testing"
 
 	"connectrpc.com/connect/v2"
-	"connectrpc.com/connect/v2/connecthttp"
 	"github.com/stretchr/testify/require"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	assentv1 "github.com/assent-tm/assent/coordinator/api/assent/v1"
-	healthv1 "github.com/assent-tm/assent/coordinator/api/grpc/health/v1"
-	"github.com/assent-tm/assent/coordinator/api/grpc/health/v1/healthv1connect"
 )
 
 func (s *site) readyz(t *testing.T) int {
@@ -27,20 +25,21 @@ func TestDrainLetsFinishWhatRuns(t *testing.T) {
 	begun, err := s.client.Begin(ctx, &assentv1.BeginRequest{})
 	require.NoError(t, err)
 	id := begun.GetTransactionId()
-	health := healthv1connect.NewHealthClient(connect.NewClient(connecthttp.NewTransport(s.grpc, s.url, connecthttp.WithGRPC())))
+	health := healthv1.NewHealthClient(dial(t, s.url)) // grpc-go's own
 	watched, err := health.Watch(ctx, &healthv1.HealthCheckRequest{})
 	require.NoError(t, err)
-	state, err := watched.Receive()
+	state, err := watched.Recv()
 	require.NoError(t, err)
 	require.Equal(t, healthv1.HealthCheckResponse_SERVING, state.GetStatus())
 	require.Equal(t, http.StatusOK, s.readyz(t))
 
 	drained := make(chan error, 1)
 	go func() { drained <- s.server.Drain(ctx) }()
-	state, err = watched.Receive()
+	state, err = watched.Recv()
 	require.NoError(t, err)
 	require.Equal(t, healthv1.HealthCheckResponse_NOT_SERVING, state.GetStatus())
-	require.NoError(t, watched.Close())
+	_, err = watched.Recv()
+	require.Error(t, err)
 	checked, err := health.Check(ctx, &healthv1.HealthCheckRequest{})
 	require.NoError(t, err)
 	require.Equal(t, healthv1.HealthCheckResponse_NOT_SERVING, checked.GetStatus())

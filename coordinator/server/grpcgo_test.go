@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/encoding/gzip"
 	"google.golang.org/grpc/metadata"
+	reflection "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
 
 	assentv1 "github.com/assent-tm/assent/coordinator/api/assent/v1"
@@ -98,4 +99,27 @@ func TestGRPCGoIsAskedWhoItIs(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, all, 1)
 	require.Equal(t, "alice", all[0].Owner)
+}
+
+func TestReflectionTellsWhatIsServed(t *testing.T) {
+	s := newSite(t)
+	stream, err := reflection.NewServerReflectionClient(dial(t, s.url)).ServerReflectionInfo(t.Context())
+	require.NoError(t, err)
+	ask := func(r *reflection.ServerReflectionRequest) *reflection.ServerReflectionResponse {
+		require.NoError(t, stream.Send(r))
+		answer, err := stream.Recv()
+		require.NoError(t, err)
+		return answer
+	}
+	listed := ask(&reflection.ServerReflectionRequest{MessageRequest: &reflection.ServerReflectionRequest_ListServices{}})
+	names := map[string]bool{}
+	for _, service := range listed.GetListServicesResponse().GetService() {
+		names[service.GetName()] = true
+	}
+	require.Equal(t, map[string]bool{"assent.v1.TransactionService": true, "assent.v1.AttachmentService": true}, names)
+	for name := range names {
+		symbol := &reflection.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: name}
+		require.NotEmpty(t, ask(&reflection.ServerReflectionRequest{MessageRequest: symbol}).GetFileDescriptorResponse().GetFileDescriptorProto())
+	}
+	require.NoError(t, stream.CloseSend())
 }

@@ -7,8 +7,8 @@ import (
 
 	"connectrpc.com/connect/v2"
 
-	healthv1 "github.com/assent-tm/assent/coordinator/api/grpc/health/v1"
-	"github.com/assent-tm/assent/coordinator/api/grpc/health/v1/healthv1connect"
+	"github.com/assent-tm/assent/coordinator"
+	healthv1 "github.com/assent-tm/assent/coordinator/api/assent/health/v1"
 )
 
 // unready says why the server is not to be sent new work; "" if it is. What is said is
@@ -41,39 +41,56 @@ func say(w http.ResponseWriter, status int, text string) {
 	_, _ = fmt.Fprintln(w, text) // to a reader who may have left
 }
 
-// health is grpc.health.v1.Health. The server has one state; services are not told
-// apart.
-type health struct{ s *Server }
+// The procedures of grpc.health.v1.Health.
+const (
+	healthCheck = "/grpc.health.v1.Health/Check"
+	healthWatch = "/grpc.health.v1.Health/Watch"
+)
 
-var _ healthv1connect.HealthHandler = health{}
-
-func (h health) Check(_ context.Context, _ *healthv1.HealthCheckRequest) (*healthv1.HealthCheckResponse, error) {
-	return h.state(), nil
+// registerHealth adds grpc.health.v1.Health. The server has one state; services are not
+// told apart.
+func (s *Server) registerHealth(rpc *connect.Server) {
+	rpc.Register(
+		connect.Method{Spec: connect.Spec{StreamType: connect.StreamTypeUnary, Procedure: healthCheck}, Handler: s.checkHealth},
+		connect.Method{Spec: connect.Spec{StreamType: connect.StreamTypeServer, Procedure: healthWatch}, Handler: s.watchHealth},
+	)
 }
 
-func (h health) state() *healthv1.HealthCheckResponse {
-	if h.s.unready() != "" {
+func (s *Server) checkHealth(_ context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var request healthv1.HealthCheckRequest
+	if err := stream.Receive(&request); err != nil {
+		return err
+	}
+	return stream.Send(s.health())
+}
+
+func (s *Server) health() *healthv1.HealthCheckResponse {
+	if s.unready() != "" {
 		return &healthv1.HealthCheckResponse{Status: healthv1.HealthCheckResponse_NOT_SERVING}
 	}
 	return &healthv1.HealthCheckResponse{Status: healthv1.HealthCheckResponse_SERVING}
 }
 
-// Watch sends the state, and again when it changes: that is once.
-func (h health) Watch(ctx context.Context, _ *healthv1.HealthCheckRequest, stream healthv1connect.HealthWatchServerStream) error {
+// watchHealth sends the state, and again when it changes: that is once.
+func (s *Server) watchHealth(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var request healthv1.HealthCheckRequest
+	if err := stream.Receive(&request); err != nil {
+		return err
+	}
 	for {
-		state := h.state()
+		state := s.health()
 		if err := stream.Send(state); err != nil {
 			return err
 		}
 		if state.GetStatus() != healthv1.HealthCheckResponse_SERVING {
-			return connect.NewError(connect.CodeUnavailable, "the server drains")
+			return failed("", coordinator.ErrClosed).status()
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-h.s.life.Done():
-		case <-h.s.drained:
-		case <-h.s.dtm.Failed():
+		case <-s.life.Done():
+		case <-s.drained:
+		case <-s.dtm.Failed():
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/assent-tm/assent/coordinator/api/assent/v1/assentv1connect"
-	"github.com/assent-tm/assent/coordinator/api/grpc/health/v1/healthv1connect"
 )
 
 // Role is what a caller may do. Each includes those below it.
@@ -77,8 +76,8 @@ var roles = map[string]Role{
 	assentv1connect.AdminServiceResolveProcedure:      RoleOperator,
 
 	// Load balancers ask these.
-	healthv1connect.HealthCheckProcedure: open,
-	healthv1connect.HealthWatchProcedure: open,
+	healthCheck: open,
+	healthWatch: open,
 
 	// The schema is public; what it is of is not told.
 	"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo":      RoleClient,

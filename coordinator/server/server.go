@@ -16,7 +16,6 @@ import (
 
 	"github.com/assent-tm/assent/coordinator"
 	"github.com/assent-tm/assent/coordinator/api/assent/v1/assentv1connect"
-	"github.com/assent-tm/assent/coordinator/api/grpc/health/v1/healthv1connect"
 	"github.com/assent-tm/assent/participant/remote"
 )
 
@@ -142,7 +141,7 @@ func (s *Server) Admin() http.Handler { return s.handler(s.adminRPCs()) }
 func (s *Server) rpcs() *connect.Server {
 	rpc := connect.NewServer(s.intercept)
 	s.register(rpc)
-	grpcreflect.Register(rpc)
+	reflect(rpc, assentv1connect.TransactionServiceName, assentv1connect.AttachmentServiceName)
 	return rpc
 }
 
@@ -150,14 +149,19 @@ func (s *Server) adminRPCs() *connect.Server {
 	rpc := connect.NewServer(s.intercept)
 	s.register(rpc)
 	assentv1connect.RegisterAdminServiceHandler(rpc, admin{s: s})
-	grpcreflect.Register(rpc)
+	reflect(rpc, assentv1connect.TransactionServiceName, assentv1connect.AttachmentServiceName, assentv1connect.AdminServiceName)
 	return rpc
+}
+
+// reflect lets tools ask what these services are like.
+func reflect(rpc *connect.Server, services ...string) {
+	grpcreflect.Register(rpc, grpcreflect.WithNamer(grpcreflect.NamerFunc(func() []string { return services })))
 }
 
 func (s *Server) register(rpc *connect.Server) {
 	assentv1connect.RegisterTransactionServiceHandler(rpc, transactions{s: s})
 	assentv1connect.RegisterAttachmentServiceHandler(rpc, attachments{s: s})
-	healthv1connect.RegisterHealthHandler(rpc, health{s: s})
+	s.registerHealth(rpc)
 }
 
 // handler serves methods and what else there is, with the guards in front.

@@ -2,9 +2,13 @@
 // versions:
 // 	protoc-gen-go v1.36.12
 // 	protoc        (unknown)
-// source: grpc/health/v1/health.proto
+// source: assent/health/v1/health.proto
 
 // The health protocol of gRPC: https://github.com/grpc/grpc/blob/master/doc/health-checking.md
+//
+// It is served as grpc.health.v1.Health. Here it has another name, as a Go program can
+// hold only one package of that name, and that may be grpc-go's: on the wire there is
+// no difference.
 
 package healthv1
 
@@ -59,11 +63,11 @@ func (x HealthCheckResponse_ServingStatus) String() string {
 }
 
 func (HealthCheckResponse_ServingStatus) Descriptor() protoreflect.EnumDescriptor {
-	return file_grpc_health_v1_health_proto_enumTypes[0].Descriptor()
+	return file_assent_health_v1_health_proto_enumTypes[0].Descriptor()
 }
 
 func (HealthCheckResponse_ServingStatus) Type() protoreflect.EnumType {
-	return &file_grpc_health_v1_health_proto_enumTypes[0]
+	return &file_assent_health_v1_health_proto_enumTypes[0]
 }
 
 func (x HealthCheckResponse_ServingStatus) Number() protoreflect.EnumNumber {
@@ -72,7 +76,7 @@ func (x HealthCheckResponse_ServingStatus) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HealthCheckResponse_ServingStatus.Descriptor instead.
 func (HealthCheckResponse_ServingStatus) EnumDescriptor() ([]byte, []int) {
-	return file_grpc_health_v1_health_proto_rawDescGZIP(), []int{1, 0}
+	return file_assent_health_v1_health_proto_rawDescGZIP(), []int{1, 0}
 }
 
 type HealthCheckRequest struct {
@@ -84,7 +88,7 @@ type HealthCheckRequest struct {
 
 func (x *HealthCheckRequest) Reset() {
 	*x = HealthCheckRequest{}
-	mi := &file_grpc_health_v1_health_proto_msgTypes[0]
+	mi := &file_assent_health_v1_health_proto_msgTypes[0]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -96,7 +100,7 @@ func (x *HealthCheckRequest) String() string {
 func (*HealthCheckRequest) ProtoMessage() {}
 
 func (x *HealthCheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_grpc_health_v1_health_proto_msgTypes[0]
+	mi := &file_assent_health_v1_health_proto_msgTypes[0]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -109,7 +113,7 @@ func (x *HealthCheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthCheckRequest.ProtoReflect.Descriptor instead.
 func (*HealthCheckRequest) Descriptor() ([]byte, []int) {
-	return file_grpc_health_v1_health_proto_rawDescGZIP(), []int{0}
+	return file_assent_health_v1_health_proto_rawDescGZIP(), []int{0}
 }
 
 func (x *HealthCheckRequest) GetService() string {
@@ -121,14 +125,14 @@ func (x *HealthCheckRequest) GetService() string {
 
 type HealthCheckResponse struct {
 	state         protoimpl.MessageState            `protogen:"open.v1"`
-	Status        HealthCheckResponse_ServingStatus `protobuf:"varint,1,opt,name=status,proto3,enum=grpc.health.v1.HealthCheckResponse_ServingStatus" json:"status,omitempty"`
+	Status        HealthCheckResponse_ServingStatus `protobuf:"varint,1,opt,name=status,proto3,enum=assent.health.v1.HealthCheckResponse_ServingStatus" json:"status,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HealthCheckResponse) Reset() {
 	*x = HealthCheckResponse{}
-	mi := &file_grpc_health_v1_health_proto_msgTypes[1]
+	mi := &file_assent_health_v1_health_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -140,7 +144,7 @@ func (x *HealthCheckResponse) String() string {
 func (*HealthCheckResponse) ProtoMessage() {}
 
 func (x *HealthCheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_grpc_health_v1_health_proto_msgTypes[1]
+	mi := &file_assent_health_v1_health_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -153,7 +157,7 @@ func (x *HealthCheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthCheckResponse.ProtoReflect.Descriptor instead.
 func (*HealthCheckResponse) Descriptor() ([]byte, []int) {
-	return file_grpc_health_v1_health_proto_rawDescGZIP(), []int{1}
+	return file_assent_health_v1_health_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *HealthCheckResponse) GetStatus() HealthCheckResponse_ServingStatus {
@@ -163,77 +167,70 @@ func (x *HealthCheckResponse) GetStatus() HealthCheckResponse_ServingStatus {
 	return HealthCheckResponse_UNKNOWN
 }
 
-var File_grpc_health_v1_health_proto protoreflect.FileDescriptor
+var File_assent_health_v1_health_proto protoreflect.FileDescriptor
 
-const file_grpc_health_v1_health_proto_rawDesc = "" +
+const file_assent_health_v1_health_proto_rawDesc = "" +
 	"\n" +
-	"\x1bgrpc/health/v1/health.proto\x12\x0egrpc.health.v1\".\n" +
+	"\x1dassent/health/v1/health.proto\x12\x10assent.health.v1\".\n" +
 	"\x12HealthCheckRequest\x12\x18\n" +
-	"\aservice\x18\x01 \x01(\tR\aservice\"\xb1\x01\n" +
-	"\x13HealthCheckResponse\x12I\n" +
-	"\x06status\x18\x01 \x01(\x0e21.grpc.health.v1.HealthCheckResponse.ServingStatusR\x06status\"O\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\"\xb3\x01\n" +
+	"\x13HealthCheckResponse\x12K\n" +
+	"\x06status\x18\x01 \x01(\x0e23.assent.health.v1.HealthCheckResponse.ServingStatusR\x06status\"O\n" +
 	"\rServingStatus\x12\v\n" +
 	"\aUNKNOWN\x10\x00\x12\v\n" +
 	"\aSERVING\x10\x01\x12\x0f\n" +
 	"\vNOT_SERVING\x10\x02\x12\x13\n" +
-	"\x0fSERVICE_UNKNOWN\x10\x032\xae\x01\n" +
-	"\x06Health\x12P\n" +
-	"\x05Check\x12\".grpc.health.v1.HealthCheckRequest\x1a#.grpc.health.v1.HealthCheckResponse\x12R\n" +
-	"\x05Watch\x12\".grpc.health.v1.HealthCheckRequest\x1a#.grpc.health.v1.HealthCheckResponse0\x01BEZCgithub.com/assent-tm/assent/coordinator/api/grpc/health/v1;healthv1b\x06proto3"
+	"\x0fSERVICE_UNKNOWN\x10\x03BGZEgithub.com/assent-tm/assent/coordinator/api/assent/health/v1;healthv1b\x06proto3"
 
 var (
-	file_grpc_health_v1_health_proto_rawDescOnce sync.Once
-	file_grpc_health_v1_health_proto_rawDescData []byte
+	file_assent_health_v1_health_proto_rawDescOnce sync.Once
+	file_assent_health_v1_health_proto_rawDescData []byte
 )
 
-func file_grpc_health_v1_health_proto_rawDescGZIP() []byte {
-	file_grpc_health_v1_health_proto_rawDescOnce.Do(func() {
-		file_grpc_health_v1_health_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_grpc_health_v1_health_proto_rawDesc), len(file_grpc_health_v1_health_proto_rawDesc)))
+func file_assent_health_v1_health_proto_rawDescGZIP() []byte {
+	file_assent_health_v1_health_proto_rawDescOnce.Do(func() {
+		file_assent_health_v1_health_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_assent_health_v1_health_proto_rawDesc), len(file_assent_health_v1_health_proto_rawDesc)))
 	})
-	return file_grpc_health_v1_health_proto_rawDescData
+	return file_assent_health_v1_health_proto_rawDescData
 }
 
-var file_grpc_health_v1_health_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_grpc_health_v1_health_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
-var file_grpc_health_v1_health_proto_goTypes = []any{
-	(HealthCheckResponse_ServingStatus)(0), // 0: grpc.health.v1.HealthCheckResponse.ServingStatus
-	(*HealthCheckRequest)(nil),             // 1: grpc.health.v1.HealthCheckRequest
-	(*HealthCheckResponse)(nil),            // 2: grpc.health.v1.HealthCheckResponse
+var file_assent_health_v1_health_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_assent_health_v1_health_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_assent_health_v1_health_proto_goTypes = []any{
+	(HealthCheckResponse_ServingStatus)(0), // 0: assent.health.v1.HealthCheckResponse.ServingStatus
+	(*HealthCheckRequest)(nil),             // 1: assent.health.v1.HealthCheckRequest
+	(*HealthCheckResponse)(nil),            // 2: assent.health.v1.HealthCheckResponse
 }
-var file_grpc_health_v1_health_proto_depIdxs = []int32{
-	0, // 0: grpc.health.v1.HealthCheckResponse.status:type_name -> grpc.health.v1.HealthCheckResponse.ServingStatus
-	1, // 1: grpc.health.v1.Health.Check:input_type -> grpc.health.v1.HealthCheckRequest
-	1, // 2: grpc.health.v1.Health.Watch:input_type -> grpc.health.v1.HealthCheckRequest
-	2, // 3: grpc.health.v1.Health.Check:output_type -> grpc.health.v1.HealthCheckResponse
-	2, // 4: grpc.health.v1.Health.Watch:output_type -> grpc.health.v1.HealthCheckResponse
-	3, // [3:5] is the sub-list for method output_type
-	1, // [1:3] is the sub-list for method input_type
+var file_assent_health_v1_health_proto_depIdxs = []int32{
+	0, // 0: assent.health.v1.HealthCheckResponse.status:type_name -> assent.health.v1.HealthCheckResponse.ServingStatus
+	1, // [1:1] is the sub-list for method output_type
+	1, // [1:1] is the sub-list for method input_type
 	1, // [1:1] is the sub-list for extension type_name
 	1, // [1:1] is the sub-list for extension extendee
 	0, // [0:1] is the sub-list for field type_name
 }
 
-func init() { file_grpc_health_v1_health_proto_init() }
-func file_grpc_health_v1_health_proto_init() {
-	if File_grpc_health_v1_health_proto != nil {
+func init() { file_assent_health_v1_health_proto_init() }
+func file_assent_health_v1_health_proto_init() {
+	if File_assent_health_v1_health_proto != nil {
 		return
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
-			RawDescriptor: unsafe.Slice(unsafe.StringData(file_grpc_health_v1_health_proto_rawDesc), len(file_grpc_health_v1_health_proto_rawDesc)),
+			RawDescriptor: unsafe.Slice(unsafe.StringData(file_assent_health_v1_health_proto_rawDesc), len(file_assent_health_v1_health_proto_rawDesc)),
 			NumEnums:      1,
 			NumMessages:   2,
 			NumExtensions: 0,
-			NumServices:   1,
+			NumServices:   0,
 		},
-		GoTypes:           file_grpc_health_v1_health_proto_goTypes,
-		DependencyIndexes: file_grpc_health_v1_health_proto_depIdxs,
-		EnumInfos:         file_grpc_health_v1_health_proto_enumTypes,
-		MessageInfos:      file_grpc_health_v1_health_proto_msgTypes,
+		GoTypes:           file_assent_health_v1_health_proto_goTypes,
+		DependencyIndexes: file_assent_health_v1_health_proto_depIdxs,
+		EnumInfos:         file_assent_health_v1_health_proto_enumTypes,
+		MessageInfos:      file_assent_health_v1_health_proto_msgTypes,
 	}.Build()
-	File_grpc_health_v1_health_proto = out.File
-	file_grpc_health_v1_health_proto_goTypes = nil
-	file_grpc_health_v1_health_proto_depIdxs = nil
+	File_assent_health_v1_health_proto = out.File
+	file_assent_health_v1_health_proto_goTypes = nil
+	file_assent_health_v1_health_proto_depIdxs = nil
 }
