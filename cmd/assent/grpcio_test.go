@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -16,7 +17,6 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	assentv1 "github.com/assent-tm/assent/coordinator/api/assent/v1"
-	healthv1 "github.com/assent-tm/assent/coordinator/api/grpc/health/v1"
 	"github.com/assent-tm/assent/participant/participanttest/capability"
 )
 
