@@ -84,6 +84,9 @@ func (c *Config) validate() error {
 	return nil
 }
 
+// maxAnswer bounds what the server may answer in one message (R12): a list may be long.
+const maxAnswer = 64 << 20
+
 // Client asks a server for what an embedded coordinator would do. Make one with New.
 // Safe for concurrent use.
 type Client struct {
@@ -122,7 +125,8 @@ func New(config Config) (*Client, error) {
 	}
 	c.life, c.end = context.WithCancel(context.Background())
 	// Compression costs more than it saves: messages are small, or made of random ids.
-	rpc := connect.NewClient(connecthttp.NewTransport(c.http, config.URL, connecthttp.WithGRPC(), connecthttp.WithCompressors()), c.introduce)
+	rpc := connect.NewClient(connecthttp.NewTransport(c.http, config.URL,
+		connecthttp.WithGRPC(), connecthttp.WithCompressors(), connecthttp.WithReadMaxBytes(maxAnswer)), c.introduce)
 	c.server = assentv1connect.NewTransactionServiceClient(rpc)
 	c.attachments = assentv1connect.NewAttachmentServiceClient(rpc)
 	c.calls = c.server
@@ -133,9 +137,10 @@ func New(config Config) (*Client, error) {
 	return c, nil
 }
 
-// Close ends what the client runs, the streams of its participants included, and waits
-// for that. Calls that wait for an answer get coordinator.ErrClosed, or
-// coordinator.ErrOutcomeUnknown, as do later ones. Transactions are not ended.
+// Close ends what the client runs, its session and the streams of its participants
+// included, and waits for that. Calls that were made by the session, and later ones,
+// return coordinator.ErrClosed, or coordinator.ErrOutcomeUnknown; others go on until
+// their contexts end. Transactions are not ended.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	c.closed = true

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/assent-tm/assent/coordinator"
@@ -152,4 +153,28 @@ func TestInvalidConfigs(t *testing.T) {
 	_, err = c.Begin(t.Context(), coordinator.WithOwner("me"))
 	require.ErrorIs(t, err, client.ErrInvalid)
 	require.NoError(t, c.Close())
+}
+
+// listing is a participant that has much to list.
+type listing struct {
+	bank
+	holds participant.Listing
+}
+
+func (l *listing) List(context.Context, string) (participant.Listing, error) { return l.holds, nil }
+
+func TestALongListComesThrough(t *testing.T) {
+	s := newSite(t)
+	p, err := s.hub.Participant("archive", true, false)
+	require.NoError(t, err)
+	archive := &listing{bank: bank{name: "archive"}}
+	for range 40_000 {
+		archive.holds.Prepared = append(archive.holds.Prepared, participant.Branch{
+			Domain: "test", Tx: participant.TxID{Term: participant.NewTerm(1, 1), UUID: uuid.New()}, Participant: "archive",
+		})
+	}
+	serve(t, s, archive)
+	got, err := p.(participant.Lister).List(t.Context(), "test")
+	require.NoError(t, err)
+	require.Equal(t, archive.holds.Prepared, got.Prepared)
 }

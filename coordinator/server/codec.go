@@ -4,17 +4,29 @@ import (
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
 	"connectrpc.com/connect/v2/connectproto"
+
+	"github.com/assent-tm/assent/coordinator/api/assent/v1/assentv1connect"
 )
 
 // maxMessage bounds what a caller may send in one message, in bytes after
 // decompression (R12).
 const maxMessage = 1 << 20
 
-// wire returns how messages are read and written: the same for every procedure.
+// maxAttached bounds what an attached instance may send in one message: it may have
+// much to list.
+const maxAttached = 4 << 20
+
+// wire returns how messages are read and written.
 func wire() []connecthttp.Option {
 	return []connecthttp.Option{
 		connecthttp.WithCodecs(connectproto.NewBinaryCodec(), strictJSON()),
 		connecthttp.WithReadMaxBytes(maxMessage),
+		connecthttp.WithConditionalOptions(func(spec connect.Spec) []connecthttp.Option {
+			if spec.Procedure == assentv1connect.AttachmentServiceAttachProcedure {
+				return []connecthttp.Option{connecthttp.WithReadMaxBytes(maxAttached)}
+			}
+			return nil
+		}),
 		// Below it compression costs more than it saves.
 		connecthttp.WithCompressMinBytes(1 << 10),
 	}

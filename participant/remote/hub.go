@@ -95,6 +95,7 @@ func (h *Hub) Participant(name string, lists, forgets bool) (participant.Partici
 	p := h.participants[name]
 	if p == nil {
 		p = newAttached(h, name, lists, forgets)
+		p.closed = h.closing
 		h.participants[name] = p
 	}
 	if p.lists != lists || p.forgets != forgets {
