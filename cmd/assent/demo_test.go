@@ -199,7 +199,7 @@ func TestCoordinatorSaysWhyItCannotStart(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "assent.db"), 0o700))
 	_, stderr, code := assent(t, dir, "demo", "coordinator", dir)
-	require.Equal(t, exitFailed, code)
+	require.Equal(t, exitDamaged, code)
 	require.Contains(t, stderr, "assent.db")
 }
 
