@@ -74,7 +74,7 @@ func (p *attached) depart(s *stream, left bool) {
 		p.giveUp(i)
 		return
 	}
-	p.handOver(i, func(a *asked) bool { return a.wanted == "" })
+	p.handOver(i) // to others, but for those that wait for it
 	p.hub.attaching.Add(1)
 	i.grace = time.AfterFunc(p.hub.cfg.Grace, func() {
 		defer p.hub.attaching.Done()
@@ -90,21 +90,15 @@ func (p *attached) depart(s *stream, left bool) {
 // giveUp ends the wait for an instance. Called with the mutex held.
 func (p *attached) giveUp(i *instance) {
 	delete(p.instances, i.name)
-	p.handOver(i, func(*asked) bool { return true })
+	p.handOver(i)
 }
 
-// handOver assigns the instance's calls that fit to others. Called with the mutex held.
-func (p *attached) handOver(i *instance, fits func(*asked) bool) {
+// handOver assigns the instance's calls anew. Called with the mutex held.
+func (p *attached) handOver(i *instance) {
 	i.queue = askedQueue{}
 	for _, a := range p.unansweredBy(i) {
-		if fits(a) {
-			i.unanswered--
-			a.queued = false
-			p.assign(a)
-			continue
-		}
-		a.queued = true
-		i.queue.add(a)
+		i.unanswered--
+		p.assign(a)
 	}
 }
 

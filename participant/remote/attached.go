@@ -135,13 +135,12 @@ func (p *attached) assign(a *asked) {
 	if i == nil {
 		i = p.share()
 	}
-	a.at = i
+	a.at, a.queued = i, i != nil
 	if i == nil {
 		p.waiting.add(a)
 		return
 	}
 	i.unanswered++
-	a.queued = true
 	i.queue.add(a)
 	i.wake()
 }

@@ -190,7 +190,31 @@ func TestStrangeAnswers(t *testing.T) {
 			require.Error(t, err)
 			require.NotErrorIs(t, err, participant.ErrUnknownBranch)
 		}
+
+		// Nor are those to what another instance was asked.
+		other := s.attach(t, "bank", "two")
+		answered := make(chan error)
+		go func() { answered <- p.Commit(t.Context(), affine(t, p, "two")) }()
+		calls, err := other.Receive()
+		require.NoError(t, err)
+		right := &assentv1.ParticipantAnswer{
+			Id: calls.GetCalls().GetCalls()[0].GetId(), Answer: &assentv1.ParticipantAnswer_Commit{Commit: &assentv1.ParticipantServiceCommitResponse{
+				State: assentv1.BranchState_BRANCH_STATE_COMMITTED,
+			}},
+		}
+		answer(right)
+		synctest.Wait()
+		select {
+		case err := <-answered:
+			t.Errorf("it was answered: %v", err)
+		default:
+		}
+		require.NoError(t, other.Send(&assentv1.AttachRequest{Message: &assentv1.AttachRequest_Answers{
+			Answers: &assentv1.ParticipantAnswers{Answers: []*assentv1.ParticipantAnswer{right}},
+		}}))
+		require.NoError(t, <-answered)
 		require.NoError(t, conn.Close())
+		require.NoError(t, other.Close())
 	})
 }
 

@@ -189,3 +189,46 @@ func TestAServerThatIsStartedAgainIsAnotherOne(t *testing.T) {
 		require.ErrorIs(t, <-lost, context.Canceled)
 	})
 }
+
+// An instance may be at one server, at another, and at the first again: ids of calls are
+// each server's own.
+func TestAnInstanceThatComesBackToAServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first, second := newHubSite(t), newHubSite(t)
+		first.forward = second
+		called := make(chan struct{}, 10)
+		var held atomic.Bool
+		held.Store(true)
+		hold := func(ctx context.Context) error {
+			called <- struct{}{}
+			if held.Load() {
+				<-ctx.Done()
+			}
+			return ctx.Err()
+		}
+		bank := &recorder{name: "bank"}
+		bank.prepare = func(ctx context.Context, _ participant.Branch) (participant.Vote, error) {
+			return participant.VotePrepared, hold(ctx)
+		}
+		bank.commit = func(ctx context.Context, _ participant.Branch) error { return hold(ctx) }
+		atFirst, atSecond := first.participant(t, "bank"), second.participant(t, "bank")
+		first.serve(t, bank, "one")
+		voted, committed := make(chan error), make(chan error)
+		go func() {
+			_, err := atFirst.Prepare(t.Context(), newBranch("bank"))
+			voted <- err
+		}()
+		<-called
+		first.forwarding.Store(true)
+		first.killAll()
+		go func() { committed <- atSecond.Commit(t.Context(), newBranch("bank")) }()
+		<-called
+		held.Store(false)
+		first.forwarding.Store(false)
+		second.killAll()
+		require.NoError(t, <-voted)
+		first.forwarding.Store(true)
+		first.killAll()
+		require.NoError(t, <-committed)
+	})
+}

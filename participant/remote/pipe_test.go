@@ -193,6 +193,11 @@ func (s *hubSite) killAll() {
 // refuseAndKill kills the streams of an instance, and lets it attach no more.
 func (s *hubSite) refuseAndKill(instance string) {
 	s.refused.Store(instance)
+	s.kill(instance)
+}
+
+// kill kills the streams of an instance.
+func (s *hubSite) kill(instance string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range s.pipes {

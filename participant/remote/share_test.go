@@ -102,6 +102,31 @@ func TestABranchWaitsForItsInstanceToComeBack(t *testing.T) {
 	})
 }
 
+func TestACallStaysWithItsInstanceWhenTheStreamBreaks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newHubSite(t)
+		p := s.participant(t, "bank")
+		called, goOn := make(chan struct{}), make(chan struct{})
+		one, two := &recorder{name: "bank"}, &recorder{name: "bank"}
+		one.commit = func(context.Context, participant.Branch) error {
+			close(called)
+			<-goOn
+			return nil
+		}
+		s.serve(t, one, "one")
+		s.serve(t, two, "two")
+		answered := make(chan error)
+		go func() { answered <- p.Commit(t.Context(), affine(t, p, "one")) }()
+		<-called
+		s.kill("one")
+		synctest.Wait()
+		close(goOn)
+		require.NoError(t, <-answered)
+		require.Len(t, one.seen(), 1)
+		require.Empty(t, two.seen())
+	})
+}
+
 func TestABranchDoesNotWaitForEverForItsInstance(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newHubSite(t, func(cfg *HubConfig) { cfg.Grace = 3 * time.Second })
