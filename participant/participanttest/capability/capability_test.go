@@ -82,7 +82,7 @@ func TestSkipReasonReadsNeed(t *testing.T) {
 
 // Every probe answers, and a reason fits one line: it is read line by line.
 func TestProbesAnswerOnOneLine(t *testing.T) {
-	require.Len(t, All(), 14)
+	require.Len(t, All(), 15)
 	for _, path := range []string{"", "/nowhere"} {
 		if path != "" {
 			t.Setenv("PATH", path)
