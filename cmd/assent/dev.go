@@ -93,7 +93,7 @@ func runDev(command *cobra.Command, port int, dir string) (err error) {
 	// The banks are there until the coordinator has told them all.
 	defer func() { err = errors.Join(err, stopBanks(banks)) }()
 	return standalone.Run(command.Context(), standalone.Options{
-		Config: loaded, Stderr: command.ErrOrStderr(),
+		Config: loaded, Version: version(), Stderr: command.ErrOrStderr(),
 		Ready: func(at standalone.Addresses) { welcome(command.OutOrStdout(), at, banks, loaded.Log.Path) },
 	})
 }

@@ -38,7 +38,7 @@ and certificates are taken up by themselves when their files change.` + configHe
 		signal.Notify(hangup, syscall.SIGHUP)
 		defer signal.Stop(hangup)
 		err = standalone.Run(command.Context(), standalone.Options{
-			Config: loaded, Stderr: command.ErrOrStderr(), Hangup: hangup,
+			Config: loaded, Version: version(), Stderr: command.ErrOrStderr(), Hangup: hangup,
 			Reload: func() (*config.Loaded, error) { return from.load(command) },
 		})
 		if err != nil && command.Context().Err() != nil {

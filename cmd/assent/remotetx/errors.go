@@ -57,6 +57,7 @@ var kinds = map[assentv1.ErrorReason]Kind{
 	assentv1.ErrorReason_ERROR_REASON_UNKNOWN_PARTICIPANT: NotFound,
 	assentv1.ErrorReason_ERROR_REASON_UNAUTHENTICATED:     Auth,
 	assentv1.ErrorReason_ERROR_REASON_FORBIDDEN:           Auth,
+	assentv1.ErrorReason_ERROR_REASON_UNFIT:               Conflict,
 }
 
 // codes are the kinds of errors that came without a reason, from a proxy perhaps.

@@ -86,3 +86,15 @@ func clientTLS(c config.ParticipantTLS) (*tls.Config, error) {
 	}
 	return verify, nil
 }
+
+// kinds says how each is reached, as status shows it.
+func (s *site) kinds() map[string]string {
+	kinds := map[string]string{}
+	for name, p := range s.config.Participants {
+		kinds[name] = p.Kind
+		if p.Kind == config.KindStream {
+			kinds[name] = "attached"
+		}
+	}
+	return kinds
+}

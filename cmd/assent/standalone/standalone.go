@@ -23,6 +23,8 @@ import (
 // Options say what is run.
 type Options struct {
 	Config *config.Loaded
+	// Version is that of the program.
+	Version string
 	// Reload reads the configuration again, at a value from Hangup. Both may be nil.
 	Reload func() (*config.Loaded, error)
 	Hangup <-chan os.Signal
@@ -38,6 +40,7 @@ type Addresses struct{ API, Admin string }
 // site is what runs, in the order in which it is opened.
 type site struct {
 	config    *config.Loaded
+	version   string
 	logger    *zap.Logger
 	level     zap.AtomicLevel
 	listeners []server.Listener
@@ -53,7 +56,7 @@ type site struct {
 // what is decided is told after the next start. It returns nil if that was in order. If
 // the log fails, it stops at once and says so: a new start recovers.
 func Run(ctx context.Context, o Options) (err error) {
-	s := &site{config: o.Config}
+	s := &site{config: o.Config, version: o.Version}
 	s.logger, s.level = newLogger(o.Config.Logging, o.Stderr)
 	defer func() { err = errors.Join(err, s.close(ctx)) }()
 	if err := s.open(ctx); err != nil {
@@ -117,7 +120,7 @@ func (s *site) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.server, err = server.New(server.Config{
-		DTM: s.dtm, Feed: feed, Hub: s.hub, Logger: s.logger, Auth: auth, AllowInsecure: c.API.AllowInsecure,
+		DTM: s.dtm, Feed: feed, Version: s.version, LogPath: c.Log.Path, Kinds: s.kinds(), Hub: s.hub, Logger: s.logger, Auth: auth, AllowInsecure: c.API.AllowInsecure,
 		MaxConnections: c.Limits.Connections, MaxCalls: c.Limits.Calls, MaxStreams: c.Limits.Streams,
 		PeerTimeout: c.Timeouts.Peer, MaxTimeout: c.Timeouts.MaxTransaction,
 	})
