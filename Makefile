@@ -24,7 +24,8 @@ GOFUMPT  := go tool -modfile=.ci/tools/gofumpt.mod gofumpt
 BUF      := go tool -modfile=../../.ci/tools/buf.mod buf # from within API
 REPORT   := go run ./.ci/testreport
 
-API := coordinator/api
+API      := coordinator/api
+RELEASED := testdata/api/released.binpb
 
 BENCH    ?= .
 FUZZTIME ?= 10s
@@ -49,12 +50,17 @@ lint: ## check format, mistakes and the import table
 	$(GOLANGCI) run ./... ./.ci/testreport
 	go mod tidy -diff
 	@cd $(API) && $(BUF) lint
+	@cd $(API) && $(BUF) breaking --against ../../$(RELEASED)
 	@cd $(API) && fresh=$$(mktemp -d) && $(BUF) generate -o $$fresh && \
 		diff -r -x '*.proto' -x 'buf*.yaml' -x doc.go . $$fresh || { echo "$(API) is not what its .proto files say: make generate" >&2; exit 1; }
 
 .PHONY: generate
 generate: ## make the Go code of the API anew, offline
 	cd $(API) && $(BUF) generate
+
+.PHONY: released
+released: ## keep the API as it is: what was released, lint lets nobody break
+	cd $(API) && $(BUF) build --exclude-source-info -o ../../$(RELEASED)
 
 .PHONY: fmt
 fmt: ## format the Go files that are not generated

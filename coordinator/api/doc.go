@@ -7,5 +7,6 @@
 //   - assent/v1/admin.proto: what operators call
 //   - assent/health/v1: the messages of gRPC's health protocol
 //
-// Field names are frozen in JSON, too; `buf breaking` compares with what was released.
+// Field names are frozen in JSON, too: lint compares with what was released, in
+// testdata/api (`make released`).
 package api
