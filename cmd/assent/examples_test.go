@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
@@ -151,6 +152,40 @@ func TestExampleParticipantsKeepTheContract(t *testing.T) {
 				},
 				Restart: bank.restart, KeepsEpoch: true,
 			})
+		})
+	}
+}
+
+// `assent participant check` finds the examples in order, signatures and a kill included,
+// and sees when somebody does not know their secret.
+func TestExamplesPassTheCheck(t *testing.T) {
+	for language, needed := range map[string]capability.Capability{"python": capability.Python, "node": capability.Node} {
+		t.Run(language, func(t *testing.T) {
+			capability.Need(t, needed, capability.Curl)
+			t.Parallel()
+			bank := startExample(t, language)
+			restarter := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if err := bank.restart(r.Context()); err != nil {
+					http.Error(w, err.Error(), http.StatusInternalServerError)
+				}
+			}))
+			defer restarter.Close()
+			dir := t.TempDir()
+			secret := filepath.Join(dir, "secret")
+			require.NoError(t, os.WriteFile(secret, []byte(scriptSecret), 0o600))
+			check := append([]string{"participant", "check", bank.url}, "--lists", "--forgets", "--keeps-epoch", "--within", "10s",
+				"--data", "{uuid} 1", "--refuse-data", "{uuid} -1", "--visible-url", bank.url+"/accounts/{uuid}")
+			signed := append(check, "--secret-file", secret)
+			stdout, stderr, code := assent(t, dir, signed...)
+			require.Zero(t, code, stdout, stderr)
+			require.Contains(t, stdout, " passed, 0 failed, 0 partly, 7 not run\n") // explain, and what kills
+			stdout, stderr, code = assent(t, dir, append(signed, "--restart-cmd", "curl -fsS "+restarter.URL,
+				"--case", "commit-after-restart", "--case", "repeat-after-restart")...)
+			require.Zero(t, code, stdout, stderr)
+			require.Contains(t, stdout, "2 passed, 0 failed, 0 partly, 0 not run\n")
+			stdout, _, code = assent(t, dir, check...)
+			require.Equal(t, exitFailed, code)
+			require.Contains(t, stdout, "answers failed: ")
 		})
 	}
 }

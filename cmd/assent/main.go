@@ -90,6 +90,7 @@ together or roll back together, whatever crashes.
 		SilenceUsage:  true,
 	}
 	command.AddCommand(benchCommand(), checkCommand(), configCommand(), demoCommand(), devCommand(), logCommand(), orphansCommand(),
+		participantCommand(),
 		serveCommand(), statusCommand(), tokenCommand(), txCommand(), versionCommand())
 	return command
 }

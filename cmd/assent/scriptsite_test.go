@@ -31,7 +31,8 @@ import (
 	"github.com/assent-tm/assent/participant/remote"
 )
 
-// scriptSite is a server and two accounts that a script works with:
+// scriptSite is a server and two accounts that a script works with; $BANK_A and $BANK_B are
+// where those are called:
 //
 //	exits CODE COMMAND...   is exec, of a command that has this exit code
 //	serve [ARGUMENT...]     starts `assent serve`, or dev if that is the argument, and waits until it listens
@@ -136,6 +137,7 @@ func setUpSite(env *testscript.Env) error {
 			handler.ServeHTTP(w, r)
 		}))
 		site.banks[name] = bank
+		env.Setenv(strings.ToUpper(name), bank.server.URL+devbank.Path)
 		fmt.Fprintf(&file, "  %s: {kind: http, url: '%s%s', secret_file: %s, lists: true, forgets: true}\n", name, bank.server.URL, devbank.Path, secretFile)
 	}
 	env.Setenv("LOG", filepath.Join(env.WorkDir, "server.log"))

@@ -39,6 +39,11 @@ import (
 // lacks something for: an optional interface, a Restart, a Where, a Refuse.
 var ErrNotApplicable = errors.New("not applicable")
 
+// ErrUnseen is what a Subject's Visible returns if it can't tell. The case goes on, and
+// if nothing else is wrong, returns an error that Is ErrUnseen: the answers keep the rule,
+// and nobody looked at the effects.
+var ErrUnseen = errors.New("effects not looked at")
+
 const (
 	// caseTime bounds one case, so that a silent service can't hold it for ever.
 	caseTime = time.Minute
@@ -59,6 +64,7 @@ type Subject struct {
 
 	// Visible reports whether the branch's effects are permanent and visible to
 	// others. Where they can be counted, finding them more than once is an error.
+	// ErrUnseen says that this can't be told.
 	Visible func(ctx context.Context, b participant.Branch) (bool, error)
 
 	// Begin does the branch's work before Prepare at p, an instance that New
@@ -95,7 +101,8 @@ type Case struct {
 	// Rule is the sentence of the contract that the case checks.
 	Rule string
 	// Run returns nil if the participant keeps the rule, an error that Is
-	// ErrNotApplicable if there is nothing to check, else what it did instead.
+	// ErrNotApplicable if there is nothing to check, or ErrUnseen if its answers do, else
+	// what it did instead.
 	// It takes at most a minute, and 10 seconds for cleaning up, if the subject's
 	// functions heed their context.
 	//
@@ -124,6 +131,9 @@ func scripted(name, rule string, steps func(*script)) Case {
 		}
 		steps(s)
 		s.cleanUp()
+		if s.err == nil && s.unseen {
+			return ErrUnseen
+		}
 		return s.err
 	}}
 }

@@ -55,6 +55,50 @@ func TestCasesAreNamedAndRuled(t *testing.T) {
 	}
 }
 
+// A subject that can't tell effects passes where its answers do, and nothing more is
+// claimed; a wrong answer is still found.
+func TestEffectsThatNobodySees(t *testing.T) {
+	subject := NewStore().Subject("bank_a")
+	subject.Visible = func(context.Context, participant.Branch) (bool, error) { return false, ErrUnseen }
+	unseen := 0
+	for _, c := range Cases() {
+		if needsProcesses(c) {
+			continue
+		}
+		if err := c.Run(t.Context(), subject); err != nil {
+			require.ErrorIs(t, err, ErrUnseen, c.Name)
+			unseen++
+		}
+	}
+	require.Greater(t, unseen, 20)
+
+	whole := subject.New
+	subject.New = func(ctx context.Context) (participant.Participant, error) {
+		p, err := whole(ctx)
+		return deafToPrepare{p}, err
+	}
+	err := caseNamed(t, "commit-shows").Run(t.Context(), subject)
+	require.ErrorContains(t, err, "want prepared")
+	require.NotErrorIs(t, err, ErrUnseen)
+}
+
+func caseNamed(t *testing.T, name string) Case {
+	t.Helper()
+	for _, c := range Cases() {
+		if c.Name == name {
+			return c
+		}
+	}
+	require.Fail(t, "there is no case "+name)
+	return Case{}
+}
+
+type deafToPrepare struct{ participant.Participant }
+
+func (deafToPrepare) Prepare(context.Context, participant.Branch) (participant.Vote, error) {
+	return 0, errors.New("deaf")
+}
+
 // bare is a participant of the three obligatory methods.
 type bare struct{ participant.Participant }
 

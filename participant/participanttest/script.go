@@ -38,6 +38,7 @@ type script struct {
 
 	mu        sync.Mutex
 	err       error
+	unseen    bool // somewhere the effects were to be looked at, and could not be
 	opened    []io.Closer
 	processes []*process
 	pending   map[participant.XID]participant.Branch // told to a participant, and not finished
@@ -73,6 +74,13 @@ func (s *script) ended() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err != nil
+}
+
+// overlook takes note that effects can't be looked at.
+func (s *script) overlook() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unseen = true
 }
 
 // needs ends the script as not applicable if the subject lacks what.

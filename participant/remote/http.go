@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -47,32 +48,48 @@ type HTTPConfig struct {
 // bodies that openapi.yaml describes. It connects to nothing yet. An error Is
 // participant.ErrInvalidParticipant and says what is wrong with cfg.
 func NewHTTP(cfg HTTPConfig) (Participant, error) {
-	return newHTTP(&site{
+	return newHTTP(cfg.site(), cfg.Lists, cfg.Forgets)
+}
+
+func (cfg HTTPConfig) site() *site {
+	return &site{
 		kind: "http", name: cfg.Name, url: cfg.URL, secrets: cfg.Secrets, tls: cfg.TLS, allow: cfg.AllowPrefixes, insecure: cfg.AllowInsecure,
 		maxConns: cfg.MaxConns, protocols: onlyHTTP1,
-	}, cfg.Lists, cfg.Forgets)
+	}
+}
+
+// boundConns bounds the connections where the configuration does not say by how many.
+func (s *site) boundConns() error {
+	if s.maxConns < 0 {
+		return s.invalid("MaxConns %d is negative", s.maxConns)
+	}
+	s.maxConns = cmp.Or(s.maxConns, DefaultMaxConns)
+	return nil
 }
 
 func newHTTP(s *site, lists, forgets bool) (Participant, error) {
-	if s.maxConns < 0 {
-		return nil, s.invalid("MaxConns %d is negative", s.maxConns)
-	}
-	if s.maxConns == 0 {
-		s.maxConns = DefaultMaxConns
+	if err := s.boundConns(); err != nil {
+		return nil, err
 	}
 	w, err := s.wire()
 	if err != nil {
 		return nil, err
 	}
-	base := *w.base
-	if base.Path == "" {
-		base.Path = "/" // else what is joined to it is no absolute path
-	}
+	base := rooted(w.base)
 	c := &jsonClient{name: s.name, wire: w, urls: map[string]*url.URL{}}
 	for _, phase := range []string{phasePrepare, phaseCommit, phaseRollback, phasePrepared, phaseForget, phaseExplain} {
 		c.urls[phase] = base.JoinPath(phase)
 	}
 	return (&caller{name: s.name, wire: w, service: c}).as(lists, forgets), nil
+}
+
+// rooted returns a URL to which paths can be joined.
+func rooted(base *url.URL) *url.URL {
+	at := *base
+	if at.Path == "" {
+		at.Path = "/" // else what is joined to it is no absolute path
+	}
+	return &at
 }
 
 // onlyHTTP1 is for a contract whose calls are bounded by connections.

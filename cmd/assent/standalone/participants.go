@@ -46,7 +46,7 @@ func (s *site) participant(name string, c config.Participant) (participant.Parti
 		}
 		allow = append(allow, prefix)
 	}
-	verify, err := clientTLS(c.TLS)
+	verify, err := ClientTLS(c.TLS)
 	if err != nil {
 		return nil, err
 	}
@@ -61,8 +61,8 @@ func (s *site) participant(name string, c config.Participant) (participant.Parti
 	})
 }
 
-// clientTLS is how a participant is verified; nil for what the system trusts.
-func clientTLS(c config.ParticipantTLS) (*tls.Config, error) {
+// ClientTLS returns how a participant is verified; nil for what the system trusts.
+func ClientTLS(c config.ParticipantTLS) (*tls.Config, error) {
 	if c == (config.ParticipantTLS{}) {
 		return nil, nil
 	}

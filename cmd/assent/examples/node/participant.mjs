@@ -207,6 +207,8 @@ async function answer(bank, secret, request) {
   } catch (e) {
     throw new Refusal(400, `bad request: ${e.message}`)
   }
+  // The body is signed and the path is not: else a prepare that was overheard would commit.
+  if (parsed?.phase !== call) throw new Refusal(400, `the body is one of ${parsed?.phase}`)
   return bank[call](parsed)
 }
 

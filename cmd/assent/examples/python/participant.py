@@ -214,6 +214,10 @@ class Handler(BaseHTTPRequestHandler):
         try:
             body = json.loads(raw)
             phase = self.path.rsplit("/", 1)[-1]
+            # The body is signed and the path is not: else a prepare that was overheard
+            # would commit.
+            if body["phase"] != phase:
+                raise Refusal(400, "the body is one of %r" % body["phase"])
             if phase in ("prepare", "commit", "rollback"):
                 return self.bank.call(phase, body)
             if phase == "prepared":
