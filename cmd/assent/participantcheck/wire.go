@@ -210,7 +210,8 @@ func (s *site) untouched(ctx context.Context, p participant.Participant, phase s
 	}
 	switch phase {
 	case prepare:
-		if err := p.Commit(ctx, b); err == nil || committed(err) {
+		// A service that acknowledges every commit is commit-unknown's to find.
+		if acknowledges(ctx, p, b) && !acknowledges(ctx, p, s.begun()) {
 			return fmt.Errorf("prepare %s was refused, and its commit is acknowledged: it was prepared all the same", b.XID())
 		}
 		return s.invisible(ctx, b, "after a prepare that was refused")
@@ -227,9 +228,10 @@ func (s *site) untouched(ctx context.Context, p participant.Participant, phase s
 	}
 }
 
-// committed reports whether an answer means that the branch is committed.
-func committed(err error) bool {
+// acknowledges reports whether the answer to a Commit means that the branch is committed.
+func acknowledges(ctx context.Context, p participant.Participant, b participant.Branch) bool {
+	err := p.Commit(ctx, b)
 	var heuristic *participant.HeuristicError
-	return errors.As(err, &heuristic) &&
+	return err == nil || errors.As(err, &heuristic) &&
 		(heuristic.Outcome == participant.OutcomeCommitted || heuristic.Outcome == participant.OutcomeHeuristicCommit)
 }
