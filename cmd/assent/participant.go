@@ -146,6 +146,13 @@ func (f *participantFlags) check(flags *pflag.FlagSet) (*participantcheck.Check,
 
 // readSecrets reads a file as a participant's secret_file is read.
 func readSecrets(path string) (secrets []remote.Secret, err error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode().Perm()&0o007 != 0 {
+		return nil, fmt.Errorf("everybody may read %s: chmod o-rwx %s", path, path)
+	}
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
