@@ -60,8 +60,8 @@ func (d *DTM) Pause(ctx context.Context, id participant.TxID, word Word) ([]stri
 	return d.say(ctx, id, record.Operator{Verb: record.VerbPause}, "", word)
 }
 
-// Resume lets the delivery of a transaction that was paused go on. For errors see
-// Retry.
+// Resume lets the delivery of a transaction that was paused go on, at once. For errors
+// see Retry.
 func (d *DTM) Resume(ctx context.Context, id participant.TxID, word Word) ([]string, error) {
 	return d.say(ctx, id, record.Operator{Verb: record.VerbResume}, "", word)
 }
@@ -233,7 +233,9 @@ func (d *DTM) heed(t *transaction, effect *protocol.Effect) {
 	case protocol.EffectUnpause:
 		t.paused.Store(false)
 		for _, number := range effect.Branches {
-			d.endpointOf(t, number).unpause()
+			e := d.endpointOf(t, number)
+			e.unpause()
+			e.hurry(t, number) // its retry may have been due while it was held back
 		}
 	case protocol.EffectRetry:
 		for _, number := range effect.Branches {

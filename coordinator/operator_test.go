@@ -170,6 +170,22 @@ func TestPauseHoldsDeliveryBack(t *testing.T) {
 	})
 }
 
+// Who resumes does not wait for a retry that was due long after.
+func TestResumeTellsAtOnce(t *testing.T) {
+	playWith(t, coordinator.Config{RetryMin: time.Hour, RetryMax: time.Hour}, nil, func(t *testing.T, s *stage) {
+		a, b := s.actor("a"), s.actor("b")
+		b.commit = answers(errDown)
+		id := s.pending(a, b)
+		_, err := s.Pause(t.Context(), id, because)
+		require.NoError(t, err)
+		b.recast(func() { b.commit = nil })
+		_, err = s.Resume(t.Context(), id, because)
+		require.NoError(t, err)
+		synctest.Wait()
+		require.NoError(t, s.Commit(t.Context(), id))
+	})
+}
+
 // Words on transactions that are not decided, or have ended, are refused, and nothing is
 // recorded.
 func TestWordsThatDoNotFit(t *testing.T) {

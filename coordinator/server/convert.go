@@ -156,3 +156,16 @@ func transaction(domain string, i *coordinator.Info, everything bool) *assentv1.
 	}
 	return t
 }
+
+// words returns what operators said of a transaction.
+func words(i *coordinator.Info, said []record.Operator) []*assentv1.OperatorWord {
+	all := make([]*assentv1.OperatorWord, 0, len(said))
+	for _, w := range said {
+		word := &assentv1.OperatorWord{At: timestamp(w.At), Verb: w.Verb.String(), Outcome: outcome(w.Outcome), Who: w.Who, Reason: w.Reason}
+		if 0 <= w.Branch && w.Branch < len(i.Branches) {
+			word.Participant = i.Branches[w.Branch].Participant
+		}
+		all = append(all, word)
+	}
+	return all
+}

@@ -210,6 +210,13 @@ func (t transactions) Get(ctx context.Context, r *assentv1.GetRequest) (*assentv
 		return nil, f.status()
 	}
 	answer := transaction(t.s.dtm.Domain(), &info, caller(ctx).Role > RoleClient)
+	if caller(ctx).Role > RoleClient {
+		said, err := t.s.dtm.Words(ctx, id)
+		if err != nil {
+			return nil, failed(id.String(), err).status()
+		}
+		answer.Words = words(&info, said)
+	}
 	if r.GetStatements() {
 		if caller(ctx).Role < RoleViewer {
 			return nil, forbidden("statements: they are for operators").status()

@@ -54,7 +54,18 @@ func WriteTransaction(w io.Writer, t *assentv1.Transaction, now time.Time) error
 		})
 	}
 	fmt.Fprintln(w)
-	return output.Rows(w, []string{"BRANCH", "PARTICIPANT", "VOTE", "OUTCOME", "TOLD", "NEXT", "XID", "LAST ERROR"}, rows)
+	err = output.Rows(w, []string{"BRANCH", "PARTICIPANT", "VOTE", "OUTCOME", "TOLD", "NEXT", "XID", "LAST ERROR"}, rows)
+	if err != nil || len(t.GetWords()) == 0 {
+		return err
+	}
+	rows = nil
+	for _, o := range t.GetWords() {
+		rows = append(rows, []string{
+			timeText(o.GetAt(), now), strings.TrimSpace(o.GetVerb() + " " + words(o.GetOutcome())), o.GetParticipant(), o.GetWho(), o.GetReason(),
+		})
+	}
+	fmt.Fprintln(w)
+	return output.Rows(w, []string{"OPERATOR SAID", "WHAT", "PARTICIPANT", "WHO", "WHY"}, rows)
 }
 
 func stateText(t *assentv1.Transaction) string {

@@ -626,7 +626,9 @@ type Transaction struct {
 	Reason   string    `protobuf:"bytes,11,opt,name=reason,proto3" json:"reason,omitempty"`
 	Branches []*Branch `protobuf:"bytes,12,rep,name=branches,proto3" json:"branches,omitempty"`
 	// An operator holds its delivery back.
-	Paused        bool `protobuf:"varint,13,opt,name=paused,proto3" json:"paused,omitempty"`
+	Paused bool `protobuf:"varint,13,opt,name=paused,proto3" json:"paused,omitempty"`
+	// What operators said of it, oldest first. Get alone has them, and not for clients.
+	Words         []*OperatorWord `protobuf:"bytes,14,rep,name=words,proto3" json:"words,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -752,6 +754,101 @@ func (x *Transaction) GetPaused() bool {
 	return false
 }
 
+func (x *Transaction) GetWords() []*OperatorWord {
+	if x != nil {
+		return x.Words
+	}
+	return nil
+}
+
+// OperatorWord is what an operator said of a transaction.
+type OperatorWord struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	At    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	// retry, pause, resume, forget-branch or resolve.
+	Verb string `protobuf:"bytes,2,opt,name=verb,proto3" json:"verb,omitempty"`
+	// Whose branch it was about; empty for all.
+	Participant string `protobuf:"bytes,3,opt,name=participant,proto3" json:"participant,omitempty"`
+	// What resolve says became of the branch.
+	Outcome       Outcome `protobuf:"varint,4,opt,name=outcome,proto3,enum=assent.v1.Outcome" json:"outcome,omitempty"`
+	Who           string  `protobuf:"bytes,5,opt,name=who,proto3" json:"who,omitempty"`
+	Reason        string  `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OperatorWord) Reset() {
+	*x = OperatorWord{}
+	mi := &file_assent_v1_transaction_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OperatorWord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OperatorWord) ProtoMessage() {}
+
+func (x *OperatorWord) ProtoReflect() protoreflect.Message {
+	mi := &file_assent_v1_transaction_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OperatorWord.ProtoReflect.Descriptor instead.
+func (*OperatorWord) Descriptor() ([]byte, []int) {
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *OperatorWord) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *OperatorWord) GetVerb() string {
+	if x != nil {
+		return x.Verb
+	}
+	return ""
+}
+
+func (x *OperatorWord) GetParticipant() string {
+	if x != nil {
+		return x.Participant
+	}
+	return ""
+}
+
+func (x *OperatorWord) GetOutcome() Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return Outcome_OUTCOME_UNSPECIFIED
+}
+
+func (x *OperatorWord) GetWho() string {
+	if x != nil {
+		return x.Who
+	}
+	return ""
+}
+
+func (x *OperatorWord) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // Branch is one participant's part of a transaction.
 type Branch struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -782,7 +879,7 @@ type Branch struct {
 
 func (x *Branch) Reset() {
 	*x = Branch{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[1]
+	mi := &file_assent_v1_transaction_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -794,7 +891,7 @@ func (x *Branch) String() string {
 func (*Branch) ProtoMessage() {}
 
 func (x *Branch) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[1]
+	mi := &file_assent_v1_transaction_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -807,7 +904,7 @@ func (x *Branch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Branch.ProtoReflect.Descriptor instead.
 func (*Branch) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{1}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Branch) GetNumber() uint32 {
@@ -909,7 +1006,7 @@ type BeginRequest struct {
 
 func (x *BeginRequest) Reset() {
 	*x = BeginRequest{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[2]
+	mi := &file_assent_v1_transaction_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -921,7 +1018,7 @@ func (x *BeginRequest) String() string {
 func (*BeginRequest) ProtoMessage() {}
 
 func (x *BeginRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[2]
+	mi := &file_assent_v1_transaction_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -934,7 +1031,7 @@ func (x *BeginRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginRequest.ProtoReflect.Descriptor instead.
 func (*BeginRequest) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{2}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *BeginRequest) GetName() string {
@@ -967,7 +1064,7 @@ type BeginResponse struct {
 
 func (x *BeginResponse) Reset() {
 	*x = BeginResponse{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[3]
+	mi := &file_assent_v1_transaction_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -979,7 +1076,7 @@ func (x *BeginResponse) String() string {
 func (*BeginResponse) ProtoMessage() {}
 
 func (x *BeginResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[3]
+	mi := &file_assent_v1_transaction_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -992,7 +1089,7 @@ func (x *BeginResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginResponse.ProtoReflect.Descriptor instead.
 func (*BeginResponse) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{3}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *BeginResponse) GetTransactionId() string {
@@ -1020,7 +1117,7 @@ type Enlistment struct {
 
 func (x *Enlistment) Reset() {
 	*x = Enlistment{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[4]
+	mi := &file_assent_v1_transaction_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1032,7 +1129,7 @@ func (x *Enlistment) String() string {
 func (*Enlistment) ProtoMessage() {}
 
 func (x *Enlistment) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[4]
+	mi := &file_assent_v1_transaction_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1045,7 +1142,7 @@ func (x *Enlistment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Enlistment.ProtoReflect.Descriptor instead.
 func (*Enlistment) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{4}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Enlistment) GetParticipant() string {
@@ -1086,7 +1183,7 @@ type EnlistRequest struct {
 
 func (x *EnlistRequest) Reset() {
 	*x = EnlistRequest{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[5]
+	mi := &file_assent_v1_transaction_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1098,7 +1195,7 @@ func (x *EnlistRequest) String() string {
 func (*EnlistRequest) ProtoMessage() {}
 
 func (x *EnlistRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[5]
+	mi := &file_assent_v1_transaction_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1111,7 +1208,7 @@ func (x *EnlistRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnlistRequest.ProtoReflect.Descriptor instead.
 func (*EnlistRequest) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{5}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *EnlistRequest) GetTransactionId() string {
@@ -1141,7 +1238,7 @@ type EnlistResponse struct {
 
 func (x *EnlistResponse) Reset() {
 	*x = EnlistResponse{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[6]
+	mi := &file_assent_v1_transaction_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1153,7 +1250,7 @@ func (x *EnlistResponse) String() string {
 func (*EnlistResponse) ProtoMessage() {}
 
 func (x *EnlistResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[6]
+	mi := &file_assent_v1_transaction_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1166,7 +1263,7 @@ func (x *EnlistResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnlistResponse.ProtoReflect.Descriptor instead.
 func (*EnlistResponse) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{6}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *EnlistResponse) GetNumber() uint32 {
@@ -1213,7 +1310,7 @@ type CommitRequest struct {
 
 func (x *CommitRequest) Reset() {
 	*x = CommitRequest{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[7]
+	mi := &file_assent_v1_transaction_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1225,7 +1322,7 @@ func (x *CommitRequest) String() string {
 func (*CommitRequest) ProtoMessage() {}
 
 func (x *CommitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[7]
+	mi := &file_assent_v1_transaction_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1238,7 +1335,7 @@ func (x *CommitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitRequest.ProtoReflect.Descriptor instead.
 func (*CommitRequest) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{7}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *CommitRequest) GetTransactionId() string {
@@ -1260,7 +1357,7 @@ type CommitResponse struct {
 
 func (x *CommitResponse) Reset() {
 	*x = CommitResponse{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[8]
+	mi := &file_assent_v1_transaction_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1272,7 +1369,7 @@ func (x *CommitResponse) String() string {
 func (*CommitResponse) ProtoMessage() {}
 
 func (x *CommitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[8]
+	mi := &file_assent_v1_transaction_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1285,7 +1382,7 @@ func (x *CommitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitResponse.ProtoReflect.Descriptor instead.
 func (*CommitResponse) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{8}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *CommitResponse) GetState() State {
@@ -1304,7 +1401,7 @@ type RollbackRequest struct {
 
 func (x *RollbackRequest) Reset() {
 	*x = RollbackRequest{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[9]
+	mi := &file_assent_v1_transaction_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1316,7 +1413,7 @@ func (x *RollbackRequest) String() string {
 func (*RollbackRequest) ProtoMessage() {}
 
 func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[9]
+	mi := &file_assent_v1_transaction_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1329,7 +1426,7 @@ func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackRequest.ProtoReflect.Descriptor instead.
 func (*RollbackRequest) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{9}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RollbackRequest) GetTransactionId() string {
@@ -1347,7 +1444,7 @@ type RollbackResponse struct {
 
 func (x *RollbackResponse) Reset() {
 	*x = RollbackResponse{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[10]
+	mi := &file_assent_v1_transaction_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1359,7 +1456,7 @@ func (x *RollbackResponse) String() string {
 func (*RollbackResponse) ProtoMessage() {}
 
 func (x *RollbackResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[10]
+	mi := &file_assent_v1_transaction_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1372,7 +1469,7 @@ func (x *RollbackResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackResponse.ProtoReflect.Descriptor instead.
 func (*RollbackResponse) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{10}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{11}
 }
 
 type SubmitRequest struct {
@@ -1388,7 +1485,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[11]
+	mi := &file_assent_v1_transaction_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1400,7 +1497,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[11]
+	mi := &file_assent_v1_transaction_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1413,7 +1510,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{11}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SubmitRequest) GetName() string {
@@ -1455,7 +1552,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[12]
+	mi := &file_assent_v1_transaction_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1467,7 +1564,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[12]
+	mi := &file_assent_v1_transaction_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1480,7 +1577,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{12}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SubmitResponse) GetTransactionId() string {
@@ -1508,7 +1605,7 @@ type SessionRequest struct {
 
 func (x *SessionRequest) Reset() {
 	*x = SessionRequest{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[13]
+	mi := &file_assent_v1_transaction_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1520,7 +1617,7 @@ func (x *SessionRequest) String() string {
 func (*SessionRequest) ProtoMessage() {}
 
 func (x *SessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[13]
+	mi := &file_assent_v1_transaction_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1533,7 +1630,7 @@ func (x *SessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionRequest.ProtoReflect.Descriptor instead.
 func (*SessionRequest) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{13}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SessionRequest) GetRequests() []*Request {
@@ -1561,7 +1658,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[14]
+	mi := &file_assent_v1_transaction_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1573,7 +1670,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[14]
+	mi := &file_assent_v1_transaction_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1586,7 +1683,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{14}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Request) GetId() uint64 {
@@ -1692,7 +1789,7 @@ type SessionResponse struct {
 
 func (x *SessionResponse) Reset() {
 	*x = SessionResponse{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[15]
+	mi := &file_assent_v1_transaction_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1704,7 +1801,7 @@ func (x *SessionResponse) String() string {
 func (*SessionResponse) ProtoMessage() {}
 
 func (x *SessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[15]
+	mi := &file_assent_v1_transaction_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1717,7 +1814,7 @@ func (x *SessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionResponse.ProtoReflect.Descriptor instead.
 func (*SessionResponse) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{15}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SessionResponse) GetAnswers() []*Answer {
@@ -1745,7 +1842,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[16]
+	mi := &file_assent_v1_transaction_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1757,7 +1854,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[16]
+	mi := &file_assent_v1_transaction_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1770,7 +1867,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{16}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Answer) GetId() uint64 {
@@ -1894,7 +1991,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[17]
+	mi := &file_assent_v1_transaction_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1906,7 +2003,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[17]
+	mi := &file_assent_v1_transaction_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1919,7 +2016,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{17}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Failure) GetCode() uint32 {
@@ -1954,7 +2051,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[18]
+	mi := &file_assent_v1_transaction_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1966,7 +2063,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[18]
+	mi := &file_assent_v1_transaction_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1979,7 +2076,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{18}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetRequest) GetTransactionId() string {
@@ -2005,7 +2102,7 @@ type GetResponse struct {
 
 func (x *GetResponse) Reset() {
 	*x = GetResponse{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[19]
+	mi := &file_assent_v1_transaction_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2017,7 +2114,7 @@ func (x *GetResponse) String() string {
 func (*GetResponse) ProtoMessage() {}
 
 func (x *GetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[19]
+	mi := &file_assent_v1_transaction_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2030,7 +2127,7 @@ func (x *GetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResponse.ProtoReflect.Descriptor instead.
 func (*GetResponse) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{19}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetResponse) GetTransaction() *Transaction {
@@ -2059,7 +2156,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[20]
+	mi := &file_assent_v1_transaction_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2071,7 +2168,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[20]
+	mi := &file_assent_v1_transaction_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2084,7 +2181,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{20}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListRequest) GetDone() bool {
@@ -2132,7 +2229,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[21]
+	mi := &file_assent_v1_transaction_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2144,7 +2241,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[21]
+	mi := &file_assent_v1_transaction_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2157,7 +2254,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{21}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListResponse) GetTransactions() []*Transaction {
@@ -2179,7 +2276,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[22]
+	mi := &file_assent_v1_transaction_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2191,7 +2288,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[22]
+	mi := &file_assent_v1_transaction_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2204,7 +2301,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{22}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *WatchRequest) GetTransactionId() string {
@@ -2230,7 +2327,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[23]
+	mi := &file_assent_v1_transaction_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2242,7 +2339,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[23]
+	mi := &file_assent_v1_transaction_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2255,7 +2352,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{23}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *WatchResponse) GetEvent() *Event {
@@ -2288,7 +2385,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[24]
+	mi := &file_assent_v1_transaction_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2300,7 +2397,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[24]
+	mi := &file_assent_v1_transaction_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2313,7 +2410,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{24}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Event) GetId() string {
@@ -2416,7 +2513,7 @@ type OutcomeRequest struct {
 
 func (x *OutcomeRequest) Reset() {
 	*x = OutcomeRequest{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[25]
+	mi := &file_assent_v1_transaction_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2428,7 +2525,7 @@ func (x *OutcomeRequest) String() string {
 func (*OutcomeRequest) ProtoMessage() {}
 
 func (x *OutcomeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[25]
+	mi := &file_assent_v1_transaction_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2441,7 +2538,7 @@ func (x *OutcomeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutcomeRequest.ProtoReflect.Descriptor instead.
 func (*OutcomeRequest) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{25}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *OutcomeRequest) GetTransactionId() string {
@@ -2460,7 +2557,7 @@ type OutcomeResponse struct {
 
 func (x *OutcomeResponse) Reset() {
 	*x = OutcomeResponse{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[26]
+	mi := &file_assent_v1_transaction_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2472,7 +2569,7 @@ func (x *OutcomeResponse) String() string {
 func (*OutcomeResponse) ProtoMessage() {}
 
 func (x *OutcomeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[26]
+	mi := &file_assent_v1_transaction_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2485,7 +2582,7 @@ func (x *OutcomeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutcomeResponse.ProtoReflect.Descriptor instead.
 func (*OutcomeResponse) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{26}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *OutcomeResponse) GetInquiry() Inquiry {
@@ -2518,7 +2615,7 @@ type ErrorInfo struct {
 
 func (x *ErrorInfo) Reset() {
 	*x = ErrorInfo{}
-	mi := &file_assent_v1_transaction_proto_msgTypes[27]
+	mi := &file_assent_v1_transaction_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2530,7 +2627,7 @@ func (x *ErrorInfo) String() string {
 func (*ErrorInfo) ProtoMessage() {}
 
 func (x *ErrorInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_assent_v1_transaction_proto_msgTypes[27]
+	mi := &file_assent_v1_transaction_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2543,7 +2640,7 @@ func (x *ErrorInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorInfo.ProtoReflect.Descriptor instead.
 func (*ErrorInfo) Descriptor() ([]byte, []int) {
-	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{27}
+	return file_assent_v1_transaction_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ErrorInfo) GetReason() ErrorReason {
@@ -2613,7 +2710,7 @@ var File_assent_v1_transaction_proto protoreflect.FileDescriptor
 
 const file_assent_v1_transaction_proto_rawDesc = "" +
 	"\n" +
-	"\x1bassent/v1/transaction.proto\x12\tassent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf5\x03\n" +
+	"\x1bassent/v1/transaction.proto\x12\tassent.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa4\x04\n" +
 	"\vTransaction\x12%\n" +
 	"\x0etransaction_id\x18\x01 \x01(\tR\rtransactionId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -2629,7 +2726,15 @@ const file_assent_v1_transaction_proto_rawDesc = "" +
 	" \x01(\x0e2\x10.assent.v1.CauseR\x05cause\x12\x16\n" +
 	"\x06reason\x18\v \x01(\tR\x06reason\x12-\n" +
 	"\bbranches\x18\f \x03(\v2\x11.assent.v1.BranchR\bbranches\x12\x16\n" +
-	"\x06paused\x18\r \x01(\bR\x06paused\"\xa9\x03\n" +
+	"\x06paused\x18\r \x01(\bR\x06paused\x12-\n" +
+	"\x05words\x18\x0e \x03(\v2\x17.assent.v1.OperatorWordR\x05words\"\xc8\x01\n" +
+	"\fOperatorWord\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x12\n" +
+	"\x04verb\x18\x02 \x01(\tR\x04verb\x12 \n" +
+	"\vparticipant\x18\x03 \x01(\tR\vparticipant\x12,\n" +
+	"\aoutcome\x18\x04 \x01(\x0e2\x12.assent.v1.OutcomeR\aoutcome\x12\x10\n" +
+	"\x03who\x18\x05 \x01(\tR\x03who\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\"\xa9\x03\n" +
 	"\x06Branch\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\rR\x06number\x12 \n" +
 	"\vparticipant\x18\x02 \x01(\tR\vparticipant\x12\x10\n" +
@@ -2864,7 +2969,7 @@ func file_assent_v1_transaction_proto_rawDescGZIP() []byte {
 }
 
 var file_assent_v1_transaction_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_assent_v1_transaction_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_assent_v1_transaction_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_assent_v1_transaction_proto_goTypes = []any{
 	(State)(0),                    // 0: assent.v1.State
 	(Decision)(0),                 // 1: assent.v1.Decision
@@ -2875,108 +2980,112 @@ var file_assent_v1_transaction_proto_goTypes = []any{
 	(Inquiry)(0),                  // 6: assent.v1.Inquiry
 	(ErrorReason)(0),              // 7: assent.v1.ErrorReason
 	(*Transaction)(nil),           // 8: assent.v1.Transaction
-	(*Branch)(nil),                // 9: assent.v1.Branch
-	(*BeginRequest)(nil),          // 10: assent.v1.BeginRequest
-	(*BeginResponse)(nil),         // 11: assent.v1.BeginResponse
-	(*Enlistment)(nil),            // 12: assent.v1.Enlistment
-	(*EnlistRequest)(nil),         // 13: assent.v1.EnlistRequest
-	(*EnlistResponse)(nil),        // 14: assent.v1.EnlistResponse
-	(*CommitRequest)(nil),         // 15: assent.v1.CommitRequest
-	(*CommitResponse)(nil),        // 16: assent.v1.CommitResponse
-	(*RollbackRequest)(nil),       // 17: assent.v1.RollbackRequest
-	(*RollbackResponse)(nil),      // 18: assent.v1.RollbackResponse
-	(*SubmitRequest)(nil),         // 19: assent.v1.SubmitRequest
-	(*SubmitResponse)(nil),        // 20: assent.v1.SubmitResponse
-	(*SessionRequest)(nil),        // 21: assent.v1.SessionRequest
-	(*Request)(nil),               // 22: assent.v1.Request
-	(*SessionResponse)(nil),       // 23: assent.v1.SessionResponse
-	(*Answer)(nil),                // 24: assent.v1.Answer
-	(*Failure)(nil),               // 25: assent.v1.Failure
-	(*GetRequest)(nil),            // 26: assent.v1.GetRequest
-	(*GetResponse)(nil),           // 27: assent.v1.GetResponse
-	(*ListRequest)(nil),           // 28: assent.v1.ListRequest
-	(*ListResponse)(nil),          // 29: assent.v1.ListResponse
-	(*WatchRequest)(nil),          // 30: assent.v1.WatchRequest
-	(*WatchResponse)(nil),         // 31: assent.v1.WatchResponse
-	(*Event)(nil),                 // 32: assent.v1.Event
-	(*OutcomeRequest)(nil),        // 33: assent.v1.OutcomeRequest
-	(*OutcomeResponse)(nil),       // 34: assent.v1.OutcomeResponse
-	(*ErrorInfo)(nil),             // 35: assent.v1.ErrorInfo
-	(*timestamppb.Timestamp)(nil), // 36: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 37: google.protobuf.Duration
+	(*OperatorWord)(nil),          // 9: assent.v1.OperatorWord
+	(*Branch)(nil),                // 10: assent.v1.Branch
+	(*BeginRequest)(nil),          // 11: assent.v1.BeginRequest
+	(*BeginResponse)(nil),         // 12: assent.v1.BeginResponse
+	(*Enlistment)(nil),            // 13: assent.v1.Enlistment
+	(*EnlistRequest)(nil),         // 14: assent.v1.EnlistRequest
+	(*EnlistResponse)(nil),        // 15: assent.v1.EnlistResponse
+	(*CommitRequest)(nil),         // 16: assent.v1.CommitRequest
+	(*CommitResponse)(nil),        // 17: assent.v1.CommitResponse
+	(*RollbackRequest)(nil),       // 18: assent.v1.RollbackRequest
+	(*RollbackResponse)(nil),      // 19: assent.v1.RollbackResponse
+	(*SubmitRequest)(nil),         // 20: assent.v1.SubmitRequest
+	(*SubmitResponse)(nil),        // 21: assent.v1.SubmitResponse
+	(*SessionRequest)(nil),        // 22: assent.v1.SessionRequest
+	(*Request)(nil),               // 23: assent.v1.Request
+	(*SessionResponse)(nil),       // 24: assent.v1.SessionResponse
+	(*Answer)(nil),                // 25: assent.v1.Answer
+	(*Failure)(nil),               // 26: assent.v1.Failure
+	(*GetRequest)(nil),            // 27: assent.v1.GetRequest
+	(*GetResponse)(nil),           // 28: assent.v1.GetResponse
+	(*ListRequest)(nil),           // 29: assent.v1.ListRequest
+	(*ListResponse)(nil),          // 30: assent.v1.ListResponse
+	(*WatchRequest)(nil),          // 31: assent.v1.WatchRequest
+	(*WatchResponse)(nil),         // 32: assent.v1.WatchResponse
+	(*Event)(nil),                 // 33: assent.v1.Event
+	(*OutcomeRequest)(nil),        // 34: assent.v1.OutcomeRequest
+	(*OutcomeResponse)(nil),       // 35: assent.v1.OutcomeResponse
+	(*ErrorInfo)(nil),             // 36: assent.v1.ErrorInfo
+	(*timestamppb.Timestamp)(nil), // 37: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 38: google.protobuf.Duration
 }
 var file_assent_v1_transaction_proto_depIdxs = []int32{
 	0,  // 0: assent.v1.Transaction.state:type_name -> assent.v1.State
 	1,  // 1: assent.v1.Transaction.decision:type_name -> assent.v1.Decision
 	3,  // 2: assent.v1.Transaction.outcome:type_name -> assent.v1.Outcome
-	36, // 3: assent.v1.Transaction.begun:type_name -> google.protobuf.Timestamp
-	36, // 4: assent.v1.Transaction.deadline:type_name -> google.protobuf.Timestamp
+	37, // 3: assent.v1.Transaction.begun:type_name -> google.protobuf.Timestamp
+	37, // 4: assent.v1.Transaction.deadline:type_name -> google.protobuf.Timestamp
 	4,  // 5: assent.v1.Transaction.cause:type_name -> assent.v1.Cause
-	9,  // 6: assent.v1.Transaction.branches:type_name -> assent.v1.Branch
-	2,  // 7: assent.v1.Branch.vote:type_name -> assent.v1.Vote
-	3,  // 8: assent.v1.Branch.outcome:type_name -> assent.v1.Outcome
-	36, // 9: assent.v1.Branch.next_retry:type_name -> google.protobuf.Timestamp
-	37, // 10: assent.v1.BeginRequest.timeout:type_name -> google.protobuf.Duration
-	12, // 11: assent.v1.EnlistRequest.enlistment:type_name -> assent.v1.Enlistment
-	36, // 12: assent.v1.EnlistResponse.deadline:type_name -> google.protobuf.Timestamp
-	0,  // 13: assent.v1.CommitResponse.state:type_name -> assent.v1.State
-	37, // 14: assent.v1.SubmitRequest.timeout:type_name -> google.protobuf.Duration
-	12, // 15: assent.v1.SubmitRequest.enlistments:type_name -> assent.v1.Enlistment
-	0,  // 16: assent.v1.SubmitResponse.state:type_name -> assent.v1.State
-	22, // 17: assent.v1.SessionRequest.requests:type_name -> assent.v1.Request
-	19, // 18: assent.v1.Request.submit:type_name -> assent.v1.SubmitRequest
-	15, // 19: assent.v1.Request.commit:type_name -> assent.v1.CommitRequest
-	10, // 20: assent.v1.Request.begin:type_name -> assent.v1.BeginRequest
-	13, // 21: assent.v1.Request.enlist:type_name -> assent.v1.EnlistRequest
-	17, // 22: assent.v1.Request.rollback:type_name -> assent.v1.RollbackRequest
-	24, // 23: assent.v1.SessionResponse.answers:type_name -> assent.v1.Answer
-	20, // 24: assent.v1.Answer.submit:type_name -> assent.v1.SubmitResponse
-	16, // 25: assent.v1.Answer.commit:type_name -> assent.v1.CommitResponse
-	11, // 26: assent.v1.Answer.begin:type_name -> assent.v1.BeginResponse
-	14, // 27: assent.v1.Answer.enlist:type_name -> assent.v1.EnlistResponse
-	18, // 28: assent.v1.Answer.rollback:type_name -> assent.v1.RollbackResponse
-	25, // 29: assent.v1.Answer.failure:type_name -> assent.v1.Failure
-	35, // 30: assent.v1.Failure.info:type_name -> assent.v1.ErrorInfo
-	8,  // 31: assent.v1.GetResponse.transaction:type_name -> assent.v1.Transaction
-	8,  // 32: assent.v1.ListResponse.transactions:type_name -> assent.v1.Transaction
-	32, // 33: assent.v1.WatchResponse.event:type_name -> assent.v1.Event
-	5,  // 34: assent.v1.Event.kind:type_name -> assent.v1.EventKind
-	36, // 35: assent.v1.Event.at:type_name -> google.protobuf.Timestamp
-	2,  // 36: assent.v1.Event.vote:type_name -> assent.v1.Vote
-	1,  // 37: assent.v1.Event.decision:type_name -> assent.v1.Decision
-	3,  // 38: assent.v1.Event.outcome:type_name -> assent.v1.Outcome
-	4,  // 39: assent.v1.Event.cause:type_name -> assent.v1.Cause
-	37, // 40: assent.v1.Event.took:type_name -> google.protobuf.Duration
-	6,  // 41: assent.v1.OutcomeResponse.inquiry:type_name -> assent.v1.Inquiry
-	7,  // 42: assent.v1.ErrorInfo.reason:type_name -> assent.v1.ErrorReason
-	1,  // 43: assent.v1.ErrorInfo.decision:type_name -> assent.v1.Decision
-	4,  // 44: assent.v1.ErrorInfo.cause:type_name -> assent.v1.Cause
-	3,  // 45: assent.v1.ErrorInfo.outcome:type_name -> assent.v1.Outcome
-	10, // 46: assent.v1.TransactionService.Begin:input_type -> assent.v1.BeginRequest
-	13, // 47: assent.v1.TransactionService.Enlist:input_type -> assent.v1.EnlistRequest
-	15, // 48: assent.v1.TransactionService.Commit:input_type -> assent.v1.CommitRequest
-	17, // 49: assent.v1.TransactionService.Rollback:input_type -> assent.v1.RollbackRequest
-	19, // 50: assent.v1.TransactionService.Submit:input_type -> assent.v1.SubmitRequest
-	21, // 51: assent.v1.TransactionService.Session:input_type -> assent.v1.SessionRequest
-	26, // 52: assent.v1.TransactionService.Get:input_type -> assent.v1.GetRequest
-	28, // 53: assent.v1.TransactionService.List:input_type -> assent.v1.ListRequest
-	30, // 54: assent.v1.TransactionService.Watch:input_type -> assent.v1.WatchRequest
-	33, // 55: assent.v1.TransactionService.Outcome:input_type -> assent.v1.OutcomeRequest
-	11, // 56: assent.v1.TransactionService.Begin:output_type -> assent.v1.BeginResponse
-	14, // 57: assent.v1.TransactionService.Enlist:output_type -> assent.v1.EnlistResponse
-	16, // 58: assent.v1.TransactionService.Commit:output_type -> assent.v1.CommitResponse
-	18, // 59: assent.v1.TransactionService.Rollback:output_type -> assent.v1.RollbackResponse
-	20, // 60: assent.v1.TransactionService.Submit:output_type -> assent.v1.SubmitResponse
-	23, // 61: assent.v1.TransactionService.Session:output_type -> assent.v1.SessionResponse
-	27, // 62: assent.v1.TransactionService.Get:output_type -> assent.v1.GetResponse
-	29, // 63: assent.v1.TransactionService.List:output_type -> assent.v1.ListResponse
-	31, // 64: assent.v1.TransactionService.Watch:output_type -> assent.v1.WatchResponse
-	34, // 65: assent.v1.TransactionService.Outcome:output_type -> assent.v1.OutcomeResponse
-	56, // [56:66] is the sub-list for method output_type
-	46, // [46:56] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	10, // 6: assent.v1.Transaction.branches:type_name -> assent.v1.Branch
+	9,  // 7: assent.v1.Transaction.words:type_name -> assent.v1.OperatorWord
+	37, // 8: assent.v1.OperatorWord.at:type_name -> google.protobuf.Timestamp
+	3,  // 9: assent.v1.OperatorWord.outcome:type_name -> assent.v1.Outcome
+	2,  // 10: assent.v1.Branch.vote:type_name -> assent.v1.Vote
+	3,  // 11: assent.v1.Branch.outcome:type_name -> assent.v1.Outcome
+	37, // 12: assent.v1.Branch.next_retry:type_name -> google.protobuf.Timestamp
+	38, // 13: assent.v1.BeginRequest.timeout:type_name -> google.protobuf.Duration
+	13, // 14: assent.v1.EnlistRequest.enlistment:type_name -> assent.v1.Enlistment
+	37, // 15: assent.v1.EnlistResponse.deadline:type_name -> google.protobuf.Timestamp
+	0,  // 16: assent.v1.CommitResponse.state:type_name -> assent.v1.State
+	38, // 17: assent.v1.SubmitRequest.timeout:type_name -> google.protobuf.Duration
+	13, // 18: assent.v1.SubmitRequest.enlistments:type_name -> assent.v1.Enlistment
+	0,  // 19: assent.v1.SubmitResponse.state:type_name -> assent.v1.State
+	23, // 20: assent.v1.SessionRequest.requests:type_name -> assent.v1.Request
+	20, // 21: assent.v1.Request.submit:type_name -> assent.v1.SubmitRequest
+	16, // 22: assent.v1.Request.commit:type_name -> assent.v1.CommitRequest
+	11, // 23: assent.v1.Request.begin:type_name -> assent.v1.BeginRequest
+	14, // 24: assent.v1.Request.enlist:type_name -> assent.v1.EnlistRequest
+	18, // 25: assent.v1.Request.rollback:type_name -> assent.v1.RollbackRequest
+	25, // 26: assent.v1.SessionResponse.answers:type_name -> assent.v1.Answer
+	21, // 27: assent.v1.Answer.submit:type_name -> assent.v1.SubmitResponse
+	17, // 28: assent.v1.Answer.commit:type_name -> assent.v1.CommitResponse
+	12, // 29: assent.v1.Answer.begin:type_name -> assent.v1.BeginResponse
+	15, // 30: assent.v1.Answer.enlist:type_name -> assent.v1.EnlistResponse
+	19, // 31: assent.v1.Answer.rollback:type_name -> assent.v1.RollbackResponse
+	26, // 32: assent.v1.Answer.failure:type_name -> assent.v1.Failure
+	36, // 33: assent.v1.Failure.info:type_name -> assent.v1.ErrorInfo
+	8,  // 34: assent.v1.GetResponse.transaction:type_name -> assent.v1.Transaction
+	8,  // 35: assent.v1.ListResponse.transactions:type_name -> assent.v1.Transaction
+	33, // 36: assent.v1.WatchResponse.event:type_name -> assent.v1.Event
+	5,  // 37: assent.v1.Event.kind:type_name -> assent.v1.EventKind
+	37, // 38: assent.v1.Event.at:type_name -> google.protobuf.Timestamp
+	2,  // 39: assent.v1.Event.vote:type_name -> assent.v1.Vote
+	1,  // 40: assent.v1.Event.decision:type_name -> assent.v1.Decision
+	3,  // 41: assent.v1.Event.outcome:type_name -> assent.v1.Outcome
+	4,  // 42: assent.v1.Event.cause:type_name -> assent.v1.Cause
+	38, // 43: assent.v1.Event.took:type_name -> google.protobuf.Duration
+	6,  // 44: assent.v1.OutcomeResponse.inquiry:type_name -> assent.v1.Inquiry
+	7,  // 45: assent.v1.ErrorInfo.reason:type_name -> assent.v1.ErrorReason
+	1,  // 46: assent.v1.ErrorInfo.decision:type_name -> assent.v1.Decision
+	4,  // 47: assent.v1.ErrorInfo.cause:type_name -> assent.v1.Cause
+	3,  // 48: assent.v1.ErrorInfo.outcome:type_name -> assent.v1.Outcome
+	11, // 49: assent.v1.TransactionService.Begin:input_type -> assent.v1.BeginRequest
+	14, // 50: assent.v1.TransactionService.Enlist:input_type -> assent.v1.EnlistRequest
+	16, // 51: assent.v1.TransactionService.Commit:input_type -> assent.v1.CommitRequest
+	18, // 52: assent.v1.TransactionService.Rollback:input_type -> assent.v1.RollbackRequest
+	20, // 53: assent.v1.TransactionService.Submit:input_type -> assent.v1.SubmitRequest
+	22, // 54: assent.v1.TransactionService.Session:input_type -> assent.v1.SessionRequest
+	27, // 55: assent.v1.TransactionService.Get:input_type -> assent.v1.GetRequest
+	29, // 56: assent.v1.TransactionService.List:input_type -> assent.v1.ListRequest
+	31, // 57: assent.v1.TransactionService.Watch:input_type -> assent.v1.WatchRequest
+	34, // 58: assent.v1.TransactionService.Outcome:input_type -> assent.v1.OutcomeRequest
+	12, // 59: assent.v1.TransactionService.Begin:output_type -> assent.v1.BeginResponse
+	15, // 60: assent.v1.TransactionService.Enlist:output_type -> assent.v1.EnlistResponse
+	17, // 61: assent.v1.TransactionService.Commit:output_type -> assent.v1.CommitResponse
+	19, // 62: assent.v1.TransactionService.Rollback:output_type -> assent.v1.RollbackResponse
+	21, // 63: assent.v1.TransactionService.Submit:output_type -> assent.v1.SubmitResponse
+	24, // 64: assent.v1.TransactionService.Session:output_type -> assent.v1.SessionResponse
+	28, // 65: assent.v1.TransactionService.Get:output_type -> assent.v1.GetResponse
+	30, // 66: assent.v1.TransactionService.List:output_type -> assent.v1.ListResponse
+	32, // 67: assent.v1.TransactionService.Watch:output_type -> assent.v1.WatchResponse
+	35, // 68: assent.v1.TransactionService.Outcome:output_type -> assent.v1.OutcomeResponse
+	59, // [59:69] is the sub-list for method output_type
+	49, // [49:59] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_assent_v1_transaction_proto_init() }
@@ -2984,14 +3093,14 @@ func file_assent_v1_transaction_proto_init() {
 	if File_assent_v1_transaction_proto != nil {
 		return
 	}
-	file_assent_v1_transaction_proto_msgTypes[14].OneofWrappers = []any{
+	file_assent_v1_transaction_proto_msgTypes[15].OneofWrappers = []any{
 		(*Request_Submit)(nil),
 		(*Request_Commit)(nil),
 		(*Request_Begin)(nil),
 		(*Request_Enlist)(nil),
 		(*Request_Rollback)(nil),
 	}
-	file_assent_v1_transaction_proto_msgTypes[16].OneofWrappers = []any{
+	file_assent_v1_transaction_proto_msgTypes[17].OneofWrappers = []any{
 		(*Answer_Submit)(nil),
 		(*Answer_Commit)(nil),
 		(*Answer_Begin)(nil),
@@ -3005,7 +3114,7 @@ func file_assent_v1_transaction_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_assent_v1_transaction_proto_rawDesc), len(file_assent_v1_transaction_proto_rawDesc)),
 			NumEnums:      8,
-			NumMessages:   28,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
