@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"fmt"
 	"time"
 
 	"connectrpc.com/connect/v2"
@@ -19,7 +20,7 @@ func (p *attached) arrive(s *stream, name string) (unanswered []uint64, err erro
 	i := p.instances[name]
 	switch {
 	case i == nil:
-		i = &instance{name: name, withdrawals: make(map[uint64]struct{})}
+		i = &instance{name: name, withdrawals: make(map[uint64]branchKey)}
 		p.instances[name] = i
 		p.sharing = append(p.sharing, i)
 	case i.stream == nil:
@@ -31,7 +32,7 @@ func (p *attached) arrive(s *stream, name string) (unanswered []uint64, err erro
 	i.stream, s.instance = s, i
 	// What the instance was asked on a stream before it is asked again. Nobody waits for
 	// what was withdrawn, and it is told so by what it is not asked.
-	i.withdrawals, i.toWithdraw = make(map[uint64]struct{}), nil
+	p.forgetWithdrawals(i)
 	for _, a := range p.unansweredBy(i) {
 		if !a.queued {
 			a.queued = true
@@ -69,9 +70,9 @@ func (p *attached) depart(s *stream, left bool) {
 			break
 		}
 	}
-	i.withdrawals, i.toWithdraw = nil, nil
+	p.forgetWithdrawals(i)
 	if left || p.closed || p.hub.cfg.Grace < 0 || len(p.instances)-len(p.sharing) > p.hub.cfg.MaxStreams {
-		p.giveUp(i)
+		p.giveUp(i, left)
 		return
 	}
 	p.handOver(i) // to others, but for those that wait for it
@@ -82,14 +83,24 @@ func (p *attached) depart(s *stream, left bool) {
 		defer p.mu.Unlock()
 		if i.grace != nil {
 			i.grace = nil
-			p.giveUp(i)
+			p.giveUp(i, false)
 		}
 	})
 }
 
-// giveUp ends the wait for an instance. Called with the mutex held.
-func (p *attached) giveUp(i *instance) {
+// giveUp ends the wait for an instance. One that left has finished what it began; one
+// that was lost may be at work on a Prepare for as long as it likes, and prepare the
+// branch again when it has been committed and forgotten: no other instance gets it, and
+// whether the branch is prepared is unknown (R4). Called with the mutex held.
+func (p *attached) giveUp(i *instance, left bool) {
 	delete(p.instances, i.name)
+	for _, a := range p.unansweredBy(i) {
+		if !left && a.sentTo == i.name && a.call.GetPrepare() != nil {
+			i.unanswered--
+			delete(p.calls, a.call.Id)
+			a.finish(nil, fmt.Errorf("instance %q was lost before it answered", i.name))
+		}
+	}
 	p.handOver(i)
 }
 
@@ -168,6 +179,9 @@ func (p *attached) frame(s *stream) *assentv1.AttachResponse {
 		}
 		calls.Calls = append(calls.Calls, a.message())
 		a.queued, a.sentTo = false, i.name
+		if a.call.GetPrepare() != nil {
+			a.wanted = i.name // it is this instance's alone; see giveUp
+		}
 	}
 	for len(i.toWithdraw) > 0 && len(calls.Calls) < maxFrameCalls {
 		calls.Calls = append(calls.Calls, &assentv1.ParticipantCall{
@@ -198,7 +212,7 @@ func (p *attached) take(s *stream, answers []*assentv1.ParticipantAnswer) {
 	for _, answer := range answers {
 		a := p.calls[answer.GetId()]
 		if a == nil || a.at != i || a.queued {
-			delete(i.withdrawals, answer.GetId()) // too late, if it was ever asked
+			p.withdrawn(i, answer.GetId()) // too late, if it was ever asked
 			continue
 		}
 		delete(p.calls, answer.Id)

@@ -23,6 +23,18 @@ type asked struct {
 	over   bool      // answered or withdrawn
 }
 
+// branchKey tells the branches of a participant apart; the zero value is none.
+type branchKey struct {
+	transaction string
+	number      uint32
+}
+
+// branch returns the branch that the call is about, if it is about one.
+func (a *asked) branch() branchKey {
+	ref, _ := branchOf(a.call)
+	return branchKey{ref.GetTransactionId(), ref.GetNumber()}
+}
+
 // answered is what came of a call.
 type answered struct {
 	answer *assentv1.ParticipantAnswer

@@ -27,6 +27,8 @@ type attached struct {
 	sharing   []*instance          // attached, in no order
 	next      int                  // of sharing, whose turn it is
 	waiting   askedQueue           // for an instance to attach
+	// lingering are instances with a withdrawn Prepare that may still be at work.
+	lingering map[branchKey]*instance
 	watcher   *time.Timer          // nil while there are no calls
 	closed    bool
 }
@@ -37,7 +39,7 @@ type instance struct {
 	queue askedQueue // to be sent
 	// withdrawals are calls it was sent that nobody waits for; toWithdraw are those of
 	// which it is still to be told.
-	withdrawals map[uint64]struct{}
+	withdrawals map[uint64]branchKey
 	toWithdraw  []uint64
 	unanswered  int         // calls that are its own
 	stream      *stream     // nil while it is waited for
@@ -50,7 +52,7 @@ func (i *instance) load() int { return i.unanswered + len(i.withdrawals) }
 func newAttached(h *Hub, name string, lists, forgets bool) *attached {
 	return &attached{
 		hub: h, name: name, lists: lists, forgets: forgets,
-		calls: make(map[uint64]*asked), instances: make(map[string]*instance),
+		calls: make(map[uint64]*asked), instances: make(map[string]*instance), lingering: make(map[branchKey]*instance),
 	}
 }
 
@@ -132,6 +134,11 @@ func (p *attached) watch() {
 // for, else the one of the next two that has less to do. Called with the mutex held.
 func (p *attached) assign(a *asked) {
 	i := p.instances[a.wanted]
+	if len(p.lingering) > 0 {
+		if at := p.lingering[a.branch()]; at != nil {
+			i = at // R4: there it waits until the withdrawn Prepare has returned
+		}
+	}
 	if i == nil {
 		i = p.share()
 	}
@@ -181,13 +188,36 @@ func (p *attached) withdraw(a *asked) {
 		i.queue.withdraw()
 	default:
 		i.unanswered--
-		i.withdrawals[a.call.Id] = struct{}{}
+		var key branchKey
+		if a.call.GetPrepare() != nil {
+			key = a.branch()
+			p.lingering[key] = i
+		}
+		i.withdrawals[a.call.Id] = key
 		i.toWithdraw = append(i.toWithdraw, a.call.Id)
 		if len(i.withdrawals) > p.hub.cfg.MaxCalls { // R12
 			i.stream.end(connect.Errorf(connect.CodeResourceExhausted, "instance %q left %d withdrawn calls unanswered", i.name, len(i.withdrawals)))
 		}
 		i.wake()
 	}
+}
+
+// withdrawn takes note that the instance has returned from a withdrawn call. Called
+// with the mutex held.
+func (p *attached) withdrawn(i *instance, id uint64) {
+	if key := i.withdrawals[id]; p.lingering[key] == i {
+		delete(p.lingering, key)
+	}
+	delete(i.withdrawals, id)
+}
+
+// forgetWithdrawals is for a stream that has ended: of what was withdrawn on it nothing
+// more is heard. Called with the mutex held.
+func (p *attached) forgetWithdrawals(i *instance) {
+	for id := range i.withdrawals {
+		p.withdrawn(i, id)
+	}
+	i.toWithdraw = nil
 }
 
 // unansweredBy returns the calls that are the instance's, in the order in which they

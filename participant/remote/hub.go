@@ -24,8 +24,8 @@ type HubConfig struct {
 	// for an answer. DefaultMaxCalls.
 	MaxCalls int
 	// Grace is how long the branches of an instance whose stream broke wait for it to
-	// attach again before another one gets their calls. DefaultGrace; negative for not
-	// at all.
+	// attach again before another one gets their calls, and a Prepare that it was sent
+	// is given up. DefaultGrace; negative for not at all.
 	Grace time.Duration
 }
 
@@ -85,7 +85,8 @@ func NewHub(cfg HubConfig) (*Hub, error) {
 //
 // A call waits for an instance, and for the answer, until its context ends; then what
 // came of it is unknown. An unanswered call is sent again when its instance attaches
-// again, or to another one.
+// again, or to another one; a Prepare is not sent to a second instance, unless the first
+// has left in good order: what came of it is unknown, too (R4).
 func (h *Hub) Participant(name string, lists, forgets bool) (participant.Participant, error) {
 	if err := participant.ValidName(name); err != nil {
 		return nil, fmt.Errorf("attached participant: %w", err)

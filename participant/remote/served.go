@@ -76,7 +76,7 @@ func (s *served) flush() error {
 }
 
 // leave finishes what runs, answers it, and closes the stream. What takes longer than
-// that is not answered.
+// that is not answered, and the stream is broken off.
 func (s *served) leave(ctx context.Context, why error, leaveTime time.Duration) error {
 	idle := s.a.leave()
 	late, stop := context.WithTimeout(context.WithoutCancel(ctx), leaveTime)
@@ -89,7 +89,8 @@ func (s *served) leave(ctx context.Context, why error, leaveTime time.Duration) 
 		case <-s.ended:
 			return s.failed
 		case <-late.Done():
-			left = true
+			// What still runs is not over, as it would be if this side was closed (R4).
+			return errors.Join(s.flush(), why)
 		}
 		if err := s.flush(); err != nil {
 			return err
