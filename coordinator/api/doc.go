@@ -10,3 +10,7 @@
 // Field names are frozen in JSON, too: lint compares with what was released, in
 // testdata/api (`make released`).
 package api
+
+// AdmittedHeader is a response header of a Session whose caller was admitted: what the
+// stream ends with later, though it is UNAUTHENTICATED, is no answer to requests.
+const AdmittedHeader = "Assent-Admitted"

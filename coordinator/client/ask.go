@@ -27,8 +27,13 @@ const (
 	maxPause = 2 * time.Second
 )
 
-// forever is the patience of requests whose outcome has to be known.
+// forever is the patience of a request whose outcome has to be known.
 const forever = time.Duration(1<<63 - 1)
+
+// submitPatience is less than what a server keeps an outcome for, with its defaults, when it
+// has too many: who asks later could meet a request id that is forgotten (R13), and begin
+// a second transaction.
+const submitPatience = time.Minute
 
 // ended says why there is no answer to a request.
 type ended struct {

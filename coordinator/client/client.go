@@ -43,7 +43,8 @@ type Config struct {
 	// otherwise. coordinator.DefaultTimeout.
 	Timeout time.Duration
 	// Patience is how long a call is repeated when the server can't be reached, for
-	// calls other than Commit and Submit. DefaultPatience; negative for not at all.
+	// calls other than Commit, which is repeated until its context ends, and Submit.
+	// DefaultPatience; negative for not at all.
 	Patience time.Duration
 
 	// Instance tells this process from others that serve the same participants; it is

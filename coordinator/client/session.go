@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/assent-tm/assent/coordinator"
+	"github.com/assent-tm/assent/coordinator/api"
 	assentv1 "github.com/assent-tm/assent/coordinator/api/assent/v1"
 	"github.com/assent-tm/assent/coordinator/api/assent/v1/assentv1connect"
 )
@@ -154,12 +155,13 @@ func (s *session) run() {
 }
 
 func (s *session) exchange(ctx context.Context) error {
+	ctx, info := connect.NewClientContext(ctx)
 	stream, err := s.c.server.Session(ctx)
 	if err != nil {
 		return err
 	}
 	received := make(chan error, 1)
-	go func() { received <- s.receive(stream) }()
+	go func() { received <- s.receive(stream, info) }()
 	err = s.send(ctx, stream, received)
 	_ = stream.Close() // ends receive
 	if err == nil {
@@ -222,10 +224,12 @@ func (s *session) frame() *assentv1.SessionRequest {
 }
 
 // receive hands answers out until the stream ends. What the stream ends with is no
-// answer to any request, unless the server did not take the first of them.
-func (s *session) receive(stream assentv1connect.TransactionServiceSessionClientStream) error {
+// answer to any request, unless the server did not admit the caller: one whose token was
+// revoked meanwhile is told the same, and what he asked may have been done.
+func (s *session) receive(stream assentv1connect.TransactionServiceSessionClientStream, info *connect.CallInfo) error {
 	for taken := false; ; taken = true {
 		message, err := stream.Receive()
+		taken = taken || info.ResponseHeader().Get(api.AdmittedHeader) != ""
 		if code := connect.CodeOf(err); err != nil && !taken && (code == connect.CodeUnauthenticated || code == connect.CodePermissionDenied) {
 			return err
 		}

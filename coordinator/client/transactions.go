@@ -160,7 +160,9 @@ func (c *Client) Rollback(ctx context.Context, id participant.TxID) error {
 // own. The server knows participants by their names; see Participant.
 //
 // When ctx ends it is as for Commit: coordinator.ErrOutcomeUnknown, with the request
-// id, by which the same Submit asks again.
+// id, by which the same Submit asks again: as long as the server keeps the outcome, which
+// counts while it is down. Afterwards the same Submit would do the work a second time;
+// hence it is repeated for no more than a minute once the server can't be reached.
 func (c *Client) Submit(ctx context.Context, enlistments []coordinator.Enlistment, options ...coordinator.BeginOption) (participant.TxID, error) {
 	o, err := c.beginOptions(options)
 	if err != nil {
@@ -179,7 +181,7 @@ func (c *Client) Submit(ctx context.Context, enlistments []coordinator.Enlistmen
 		}
 		request.Enlistments[i] = &assentv1.Enlistment{Participant: name, Data: e.Data}
 	}
-	answer, end := ask(ctx, c, forever, request, c.calls.Submit)
+	answer, end := ask(ctx, c, submitPatience, request, c.calls.Submit)
 	return submitted(answer, end, o.RequestID)
 }
 

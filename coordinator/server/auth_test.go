@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assent-tm/assent/coordinator"
+	"github.com/assent-tm/assent/coordinator/api"
 	assentv1 "github.com/assent-tm/assent/coordinator/api/assent/v1"
 	"github.com/assent-tm/assent/coordinator/api/assent/v1/assentv1connect"
 	"github.com/assent-tm/assent/coordinator/server"
@@ -189,7 +190,8 @@ func TestR3AClientIsToldOfATransactionThatALogLost(t *testing.T) {
 func TestARevokedTokenEndsItsStreams(t *testing.T) {
 	p := newPeople(t)
 	s := newSite(t, p.authenticated(t))
-	session, err := p.as(s, "alice").Session(t.Context())
+	ctx, info := connect.NewClientContext(t.Context())
+	session, err := p.as(s, "alice").Session(ctx)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, session.Close()) }()
 	ask := func() error {
@@ -211,6 +213,15 @@ func TestARevokedTokenEndsItsStreams(t *testing.T) {
 	require.Eventually(t, func() bool { err = ask(); return err != nil }, 30*time.Second, 50*time.Millisecond)
 	_, err = session.Receive()
 	require.Equal(t, connect.CodeUnauthenticated, refused(t, err).code)
+	require.NotEmpty(t, info.ResponseHeader().Get(api.AdmittedHeader), "what was asked on it may have been done")
+	ctx, info = connect.NewClientContext(t.Context())
+	refusedSession, err := p.as(s, "alice").Session(ctx)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, refusedSession.Close()) }()
+	require.NoError(t, refusedSession.CloseSend())
+	_, err = refusedSession.Receive()
+	require.Equal(t, connect.CodeUnauthenticated, refused(t, err).code)
+	require.Empty(t, info.ResponseHeader().Get(api.AdmittedHeader), "nothing was asked")
 	_, err = p.as(s, "alice").Begin(t.Context(), &assentv1.BeginRequest{})
 	require.Equal(t, connect.CodeUnauthenticated, refused(t, err).code)
 }

@@ -8,6 +8,9 @@ import (
 	"runtime/debug"
 	"sync"
 
+	"connectrpc.com/connect/v2"
+
+	"github.com/assent-tm/assent/coordinator/api"
 	assentv1 "github.com/assent-tm/assent/coordinator/api/assent/v1"
 	"github.com/assent-tm/assent/coordinator/api/assent/v1/assentv1connect"
 	"github.com/assent-tm/assent/participant/remote"
@@ -39,6 +42,9 @@ type session struct {
 func (t transactions) Session(ctx context.Context, stream assentv1connect.TransactionServiceSessionServerStream) error {
 	s := &session{t: t, stream: stream, max: t.s.config.MaxInFlight, next: make(chan *assentv1.Request), over: make(chan struct{})}
 	defer close(s.over)
+	if info, ok := connect.CallInfoForServerContext(ctx); ok {
+		info.ResponseHeader().Set(api.AdmittedHeader, "true")
+	}
 	s.changed.L = &s.mu
 	stop := context.AfterFunc(ctx, s.giveUp)
 	defer stop()

@@ -29,7 +29,7 @@ type attached struct {
 	waiting   askedQueue           // for an instance to attach
 	// lingering are instances with a withdrawn Prepare that may still be at work.
 	lingering map[branchKey]*instance
-	watcher   *time.Timer          // nil while there are no calls
+	watcher   *time.Timer // nil while there are no calls
 	closed    bool
 }
 
