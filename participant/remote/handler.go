@@ -46,7 +46,8 @@ type HandlerConfig struct {
 // A call counts if it is signed, is for this participant by name, and is not of a former
 // coordinator: it refuses an epoch that is lower than one it saw for the same term (R9).
 // That it remembers in memory, of 10,000 terms: over a restart it is as durable as the
-// participant makes it. A branch's state, too, is as durable as the participant makes it.
+// participant makes it. Calls about one branch are made one after the other: a Rollback
+// waits until a Prepare that the coordinator gave up has returned (R4), or fails. A branch's state, too, is as durable as the participant makes it.
 //
 // The reasons and errors of the participant are sent to the coordinator, who shows them to
 // operators. An error Is participant.ErrInvalidParticipant and says what is wrong with the

@@ -17,6 +17,7 @@ import (
 type service struct {
 	participant *participant.Registered
 	epochs      epochs
+	turns       turns
 	logger      *slog.Logger
 }
 
@@ -32,7 +33,7 @@ func (s *service) Prepare(ctx context.Context, r *assentv1.PrepareRequest) (*ass
 		return nil, err
 	}
 	var vote participant.Vote
-	err = s.call(b.XID(), func() (err error) {
+	err = s.callAbout(ctx, b, func() (err error) {
 		vote, err = s.participant.Prepare(ctx, b)
 		return err
 	})
@@ -44,7 +45,7 @@ func (s *service) Commit(ctx context.Context, r *assentv1.ParticipantServiceComm
 	if err != nil {
 		return nil, err
 	}
-	return newCommitResponse(s.call(b.XID(), func() error { return s.participant.Commit(ctx, b) }))
+	return newCommitResponse(s.callAbout(ctx, b, func() error { return s.participant.Commit(ctx, b) }))
 }
 
 func (s *service) Rollback(ctx context.Context, r *assentv1.ParticipantServiceRollbackRequest) (*assentv1.ParticipantServiceRollbackResponse, error) {
@@ -52,7 +53,7 @@ func (s *service) Rollback(ctx context.Context, r *assentv1.ParticipantServiceRo
 	if err != nil {
 		return nil, err
 	}
-	return newRollbackResponse(s.call(b.XID(), func() error { return s.participant.Rollback(ctx, b) }))
+	return newRollbackResponse(s.callAbout(ctx, b, func() error { return s.participant.Rollback(ctx, b) }))
 }
 
 func (s *service) ListPrepared(ctx context.Context, r *assentv1.ListPreparedRequest) (*assentv1.ListPreparedResponse, error) {
@@ -117,7 +118,20 @@ func (s *service) branch(ref *assentv1.BranchRef) (participant.Branch, error) {
 		return participant.Branch{}, fmt.Errorf("%w: this is the service of participant %q and the call is for %q: register it under that name, or correct the URL",
 			participant.ErrConfig, s.participant.Name(), clipped(b.Participant))
 	}
-	return b, s.epochs.admit(b) // R9
+	return b, nil
+}
+
+// callAbout makes a call about a branch, when none about the same one is at work (R4).
+func (s *service) callAbout(ctx context.Context, b participant.Branch, call func() error) error {
+	giveBack, err := s.turns.take(ctx, b)
+	if err != nil {
+		return err
+	}
+	defer giveBack()
+	if err := s.epochs.admit(b); err != nil { // R9
+		return err
+	}
+	return s.call(b.XID(), call)
 }
 
 // call makes a call of the participant. A panic is an error, as the coordinator takes it.
