@@ -226,6 +226,36 @@ func TestARevokedTokenEndsItsStreams(t *testing.T) {
 	require.Equal(t, connect.CodeUnauthenticated, refused(t, err).code)
 }
 
+// A file that is replaced within a tick of its clock, by one as long, is read again.
+func TestAChangeThatLeavesTimeAndLengthIsTakenUp(t *testing.T) {
+	p := newPeople(t)
+	s := newSite(t, p.authenticated(t))
+	before, err := os.Stat(p.path)
+	require.NoError(t, err)
+	c, err := server.ReadCredentials(p.path)
+	require.NoError(t, err)
+	for i := range c.Tokens {
+		if c.Tokens[i].Name == "alice" {
+			c.Tokens[i].Name = "alicf"
+		}
+	}
+	require.NoError(t, server.WriteCredentials(p.path, c))
+	require.NoError(t, os.Chtimes(p.path, time.Time{}, before.ModTime()))
+	after, err := os.Stat(p.path)
+	require.NoError(t, err)
+	require.Equal(t, before.Size(), after.Size())
+	require.Equal(t, before.ModTime(), after.ModTime())
+	require.Eventually(t, func() bool {
+		begun, err := p.as(s, "alice").Begin(t.Context(), &assentv1.BeginRequest{})
+		require.NoError(t, err)
+		tx, err := participant.ParseTxID(begun.GetTransactionId())
+		require.NoError(t, err)
+		info, err := s.dtm.Get(t.Context(), tx)
+		require.NoError(t, err)
+		return info.Owner == "alicf"
+	}, 30*time.Second, 50*time.Millisecond)
+}
+
 func TestAnUnreadableChangeLeavesWhatWasInForce(t *testing.T) {
 	p := newPeople(t)
 	s := newSite(t, p.authenticated(t))

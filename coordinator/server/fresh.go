@@ -1,8 +1,8 @@
 package server
 
 import (
-	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,8 +25,8 @@ type fresh[T any] struct {
 	checked atomic.Int64 // when the files were looked at, in Unix nanoseconds
 
 	mu     sync.Mutex
-	stamps string // of the files that value was read from
-	failed string // the last failure that was logged
+	stamps []os.FileInfo // of the files that value was read from; nil for one that was absent
+	failed string        // the last failure that was logged
 }
 
 func newFresh[T any](logger *zap.Logger, read func() (*T, error), paths ...string) (*fresh[T], error) {
@@ -54,7 +54,7 @@ func (f *fresh[T]) look() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	found := stamps(f.paths) // before they are read: what changes meanwhile is read again
-	if found == f.stamps {
+	if slices.EqualFunc(found, f.stamps, same) {
 		return
 	}
 	value, err := f.read()
@@ -71,15 +71,21 @@ func (f *fresh[T]) look() {
 }
 
 // stamps tells one state of the files from another.
-func stamps(paths []string) string {
-	var s string
-	for _, path := range paths {
-		info, err := os.Stat(path)
-		if err != nil {
-			s += "absent;"
-			continue
+func stamps(paths []string) []os.FileInfo {
+	found := make([]os.FileInfo, len(paths))
+	for i, path := range paths {
+		if info, err := os.Stat(path); err == nil {
+			found[i] = info
 		}
-		s += fmt.Sprintf("%d %d;", info.ModTime().UnixNano(), info.Size())
 	}
-	return s
+	return found
+}
+
+// same reports whether a file is as it was. Its time and its length do not tell: the clock of a
+// file system has ticks of some milliseconds, and "client" is as long as "viewer".
+func same(one, other os.FileInfo) bool {
+	if one == nil || other == nil {
+		return one == other
+	}
+	return os.SameFile(one, other) && one.ModTime().Equal(other.ModTime()) && one.Size() == other.Size()
 }

@@ -34,6 +34,9 @@ func (s *Server) intercept(next connect.ServerFunc) connect.ServerFunc {
 			return f.status()
 		}
 		under := &s.calls
+		if roles[spec.Procedure] > RoleClient {
+			under = &s.operate
+		}
 		if spec.StreamType != connect.StreamTypeUnary {
 			under = &s.streams
 			stream = &admittedStream{ServerStream: stream, s: s, procedure: spec.Procedure, shown: shown, who: who}

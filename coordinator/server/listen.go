@@ -51,12 +51,11 @@ func (s *Server) Serve(ctx context.Context, listeners ...Listener) error {
 			return fmt.Errorf("serve: %w", err)
 		}
 	}
-	var open atomic.Int64
 	var serving sync.WaitGroup
 	failed := make(chan error, len(listeners))
 	servers := make([]*http.Server, 0, len(listeners))
 	for _, l := range listeners {
-		server := s.httpServer(l, &open)
+		server := s.httpServer(l)
 		servers = append(servers, server)
 		serving.Go(func() {
 			err := serveOne(server, l)
@@ -99,7 +98,8 @@ func serveOne(server *http.Server, l Listener) error {
 	return server.Serve(l.Net)
 }
 
-func (s *Server) httpServer(l Listener, open *atomic.Int64) *http.Server {
+func (s *Server) httpServer(l Listener) *http.Server {
+	var open atomic.Int64 // of this listener: clients can't keep operators out
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)

@@ -7,11 +7,13 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/assent-tm/assent/coordinator/server"
+	"github.com/assent-tm/assent/participant"
 )
 
 func TestUnsafeListenersAreRefused(t *testing.T) {
@@ -103,4 +105,30 @@ func TestR12MoreConnectionsThanMayBeAreClosed(t *testing.T) {
 	require.Error(t, err)
 	status, _ = s.post(t, "Begin", "{}")
 	require.Equal(t, http.StatusOK, status)
+}
+
+// R12: however many clients there are, operators get in.
+func TestR12ClientsDoNotKeepOperatorsOut(t *testing.T) {
+	s := newSite(t, change{server: func(c *server.Config) { c.MaxConnections, c.MaxCalls = 1, 1 }})
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	release := sync.OnceFunc(func() { close(goOn) })
+	defer release()
+	s.a.prepare = func(context.Context, participant.Branch) (participant.Vote, error) {
+		close(begun)
+		<-goOn
+		return participant.VotePrepared, nil
+	}
+	submitted := make(chan int, 1)
+	go func() {
+		status, _ := s.post(t, "Submit", `{"enlistments": [{"participant": "bank_a"}]}`) // keeps its connection
+		submitted <- status
+	}()
+	<-begun
+	answer, err := http.Post(s.operators+"/assent.v1.AdminService/Status", "application/json", strings.NewReader("{}"))
+	require.NoError(t, err)
+	require.NoError(t, answer.Body.Close())
+	require.Equal(t, http.StatusOK, answer.StatusCode)
+	http.DefaultClient.CloseIdleConnections()
+	release()
+	require.Equal(t, http.StatusOK, <-submitted)
 }

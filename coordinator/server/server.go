@@ -53,11 +53,11 @@ type Config struct {
 	// networks in which somebody else sees to it who may reach the server.
 	AllowInsecure bool
 
-	// MaxConnections is the number of connections at a time; one more is closed at
-	// once (R12). Default 20,000.
+	// MaxConnections is the number of connections of a listener at a time; one more is
+	// closed at once (R12). Default 20,000.
 	MaxConnections int
-	// MaxCalls is the number of calls under way at a time, besides streams (R12).
-	// Default 20,000.
+	// MaxCalls is the number of calls under way at a time, besides streams, and that of
+	// calls which only viewers and operators may make (R12). Default 20,000.
 	MaxCalls int
 	// MaxStreams is the number of streams at a time, those of participants included
 	// (R12). Default 20,000.
@@ -115,6 +115,7 @@ type Server struct {
 	drained  chan struct{} // closed when draining begins
 	calls    calls         // methods that return when they have an answer
 	streams  calls         // methods that last
+	operate  calls         // methods of viewers and operators: clients can't keep them out
 }
 
 // New returns a server for an open coordinator. It listens nowhere yet; see Serve, or
@@ -126,6 +127,7 @@ func New(config Config) (*Server, error) {
 	s := &Server{config: config, dtm: config.DTM, logger: config.Logger, heartbeat: heartbeat, drained: make(chan struct{})}
 	s.life, s.end = context.WithCancel(context.Background())
 	s.calls.max, s.calls.bound = config.MaxCalls, "Config.MaxCalls"
+	s.operate.max, s.operate.bound = config.MaxCalls, "Config.MaxCalls"
 	s.streams.max, s.streams.bound = config.MaxStreams, "Config.MaxStreams"
 	return s, nil
 }
