@@ -18,6 +18,8 @@ func (s *Server) AwaitStreams(count int) { s.streams.await(count) }
 func (s *Server) AwaitNothing() {
 	s.calls.await(0)
 	s.streams.await(0)
+	s.attached.await(0)
+	s.operate.await(0)
 }
 
 func (c *calls) await(count int) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/assent-tm/assent/coordinator"
 	assentv1 "github.com/assent-tm/assent/coordinator/api/assent/v1"
+	"github.com/assent-tm/assent/coordinator/api/assent/v1/assentv1connect"
 	"github.com/assent-tm/assent/participant/remote"
 )
 
@@ -33,12 +34,8 @@ func (s *Server) intercept(next connect.ServerFunc) connect.ServerFunc {
 		if f != nil {
 			return f.status()
 		}
-		under := &s.calls
-		if roles[spec.Procedure] > RoleClient {
-			under = &s.operate
-		}
+		under := s.countedWith(spec)
 		if spec.StreamType != connect.StreamTypeUnary {
-			under = &s.streams
 			stream = &admittedStream{ServerStream: stream, s: s, procedure: spec.Procedure, shown: shown, who: who}
 		}
 		if !under.enter() {
@@ -52,6 +49,21 @@ func (s *Server) intercept(next connect.ServerFunc) connect.ServerFunc {
 			ctx = remote.WithTraceparent(ctx, shown.traceparent)
 		}
 		return next(withIdentity(ctx, who), spec, stream)
+	}
+}
+
+// countedWith returns what a call counts with (R12): what clients do keeps neither
+// operators nor participants out.
+func (s *Server) countedWith(spec connect.Spec) *calls {
+	switch {
+	case spec.Procedure == assentv1connect.AttachmentServiceAttachProcedure:
+		return &s.attached
+	case spec.StreamType != connect.StreamTypeUnary:
+		return &s.streams
+	case roles[spec.Procedure] > RoleClient:
+		return &s.operate
+	default:
+		return &s.calls
 	}
 }
 

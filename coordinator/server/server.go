@@ -59,7 +59,7 @@ type Config struct {
 	// MaxCalls is the number of calls under way at a time, besides streams, and that of
 	// calls which only viewers and operators may make (R12). Default 20,000.
 	MaxCalls int
-	// MaxStreams is the number of streams at a time, those of participants included
+	// MaxStreams is the number of streams at a time, and that of participants' streams
 	// (R12). Default 20,000.
 	MaxStreams int
 	// PeerTimeout is how long a caller may take to send a request, and to take each
@@ -115,6 +115,7 @@ type Server struct {
 	drained  chan struct{} // closed when draining begins
 	calls    calls         // methods that return when they have an answer
 	streams  calls         // methods that last
+	attached calls         // streams of participants: clients can't keep them out
 	operate  calls         // methods of viewers and operators: clients can't keep them out
 }
 
@@ -127,6 +128,7 @@ func New(config Config) (*Server, error) {
 	s := &Server{config: config, dtm: config.DTM, logger: config.Logger, heartbeat: heartbeat, drained: make(chan struct{})}
 	s.life, s.end = context.WithCancel(context.Background())
 	s.calls.max, s.calls.bound = config.MaxCalls, "Config.MaxCalls"
+	s.attached.max, s.attached.bound = config.MaxStreams, "Config.MaxStreams"
 	s.operate.max, s.operate.bound = config.MaxCalls, "Config.MaxCalls"
 	s.streams.max, s.streams.bound = config.MaxStreams, "Config.MaxStreams"
 	return s, nil

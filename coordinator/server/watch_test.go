@@ -240,6 +240,16 @@ func TestR12MoreStreamsThanMayBeAreRefused(t *testing.T) {
 	require.Equal(t, connect.CodeResourceExhausted, refused(t, err).code)
 }
 
+// R12: however many streams clients have, participants can attach.
+func TestR12ClientsDoNotKeepParticipantsOut(t *testing.T) {
+	s := newSite(t, telling(0), attaching(t), change{server: func(c *server.Config) { c.MaxStreams = 1 }})
+	stream, _ := s.events(t, "", "")
+	require.Equal(t, "retry", stream.next(t).event)
+	welcome, err := s.attach(t, "")
+	require.NoError(t, err)
+	require.Equal(t, "test", welcome.GetWelcome().GetDomain())
+}
+
 func TestEventsBeatWhileNothingHappens(t *testing.T) {
 	s := newSite(t, telling(0))
 	s.server.SetHeartbeat(10 * time.Millisecond)
