@@ -93,7 +93,10 @@ func (id *TxID) UnmarshalText(text []byte) (err error) {
 
 // ParseTxID reads what TxID.String writes, and nothing else.
 func ParseTxID(s string) (TxID, error) {
-	term, digits, _ := strings.Cut(s, "-")
+	term, digits, found := strings.Cut(s, "-")
+	if !found {
+		return TxID{}, fmt.Errorf("%q is not a transaction id: want TERM-UUID as assent writes it", s)
+	}
 	id, err := parseTxID(term, digits)
 	if err != nil {
 		return TxID{}, fmt.Errorf("transaction id %q: %w", s, err)

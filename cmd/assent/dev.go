@@ -119,7 +119,7 @@ func startBank(ctx context.Context, name, address string) (b devBank, err error)
 	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err != nil {
-		return b, fmt.Errorf("%s: %w; is another one running? give another --port", name, err)
+		return b, fmt.Errorf("%s: %w; is another server running there? give another --port", name, err)
 	}
 	b.url = "http://" + listener.Addr().String()
 	b.server = &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -39,16 +38,6 @@ there, and then end it with 'assent log accept'.`,
 	command.AddCommand(logVerifyCommand(), logDumpCommand(), logStatCommand(),
 		logSnapshotCommand(), logRestoreCommand(), logAcceptCommand(), logCompactCommand())
 	return command
-}
-
-// takes is cobra.ExactArgs that names what is missing.
-func takes(names ...string) cobra.PositionalArgs {
-	return func(_ *cobra.Command, args []string) error {
-		if len(args) != len(names) {
-			return fmt.Errorf("want %s, got %d arguments", strings.Join(names, " and "), len(args))
-		}
-		return nil
-	}
 }
 
 // runs adds the flag -o and has the command run do, as JSON if that is asked for.

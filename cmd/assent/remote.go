@@ -16,8 +16,9 @@ import (
 
 const remoteHelp = `
 
-The server is that of --server (tx) and --admin (operators' words, status), or of
-ASSENT_SERVER and ASSENT_ADMIN; the token that of ASSENT_TOKEN or --token-file.`
+Transactions are asked of the server's api listener, --server or ASSENT_SERVER, and what
+operators say and status of its admin listener, --admin or ASSENT_ADMIN. A token is taken
+from --token-file or ASSENT_TOKEN.`
 
 // asked is what a command that asks a server works with.
 type asked struct {
@@ -52,7 +53,7 @@ func serverFlags(flags *pflag.FlagSet, o *remotetx.Options) {
 	flags.StringVar(&o.TokenFile, "token-file", "", "`file` with a token (ASSENT_TOKEN_FILE; or the token itself in ASSENT_TOKEN)")
 	flags.StringVar(&o.CA, "ca", "", "`file` of certificates that sign the server's (ASSENT_CA; default: the system's)")
 	flags.StringVar(&o.Cert, "cert", "", "`file` with the certificate to show to the server (ASSENT_CERT)")
-	flags.StringVar(&o.Key, "key", "", "`file` with its key (ASSENT_KEY)")
+	flags.StringVar(&o.Key, "key", "", "`file` with that certificate's key (ASSENT_KEY)")
 	flags.DurationVar(&o.Timeout, "timeout", remotetx.DefaultTimeout, "how long to wait for an answer (ASSENT_TIMEOUT)")
 }
 

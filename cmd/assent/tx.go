@@ -89,26 +89,29 @@ func txBeginCommand() *cobra.Command {
 func txEnlistCommand() *cobra.Command {
 	var text, file string
 	command := &cobra.Command{
-		Use:   "enlist TRANSACTION PARTICIPANT",
+		Use:   "enlist TRANSACTION PARTICIPANT[=DATA]",
 		Short: "add a participant to a transaction",
 		Long: `Add a participant to a transaction, with the data that it gets with each call about
 its branch, and print the branch's XID. Again with the same data it changes nothing.`,
-		Example: `  assent tx enlist $ID bank_a --data '{"from":"alice","amount":30}'
+		Example: `  assent tx enlist $ID bank_a='{"from":"alice","amount":30}'
   assent tx enlist $ID archive --data-file order.bin`,
-		Args: takes("TRANSACTION", "PARTICIPANT"),
+		Args: takes("TRANSACTION", "PARTICIPANT[=DATA]"),
 	}
-	command.Flags().StringVar(&text, "data", "", "`text` for the participant, at most 4 KiB")
+	command.Flags().StringVar(&text, "data", "", "`text` for the participant, at most 4 KiB; as after =")
 	command.Flags().StringVar(&file, "data-file", "", "the same from a `file`, - for standard input")
 	asks(command, func(a asked) error {
 		id, err := a.transaction()
 		if err != nil {
 			return err
 		}
-		enlistment := &assentv1.Enlistment{Participant: a.args[1], Data: []byte(text)}
+		enlistment := enlistmentOf(a.args[1])
+		if given := len(enlistment.Data) > 0; given && text != "" || (given || text != "") && file != "" {
+			return usageError{errors.New("PARTICIPANT=DATA, --data and --data-file: give one of them")}
+		}
+		if text != "" {
+			enlistment.Data = []byte(text)
+		}
 		if file != "" {
-			if text != "" {
-				return usageError{errors.New("--data and --data-file: give either")}
-			}
 			if enlistment.Data, err = readData(a.command, file); err != nil {
 				return err
 			}
@@ -121,6 +124,12 @@ its branch, and print the branch's XID. Again with the same data it changes noth
 		return a.answer(output.Of(enlisted), func() error { return a.say("%s", enlisted.GetXid()) })
 	})
 	return command
+}
+
+// enlistmentOf reads PARTICIPANT or PARTICIPANT=DATA.
+func enlistmentOf(arg string) *assentv1.Enlistment {
+	name, data, _ := strings.Cut(arg, "=")
+	return &assentv1.Enlistment{Participant: name, Data: []byte(data)}
 }
 
 // maxData is more than a server takes, so that it says so.
@@ -215,7 +224,7 @@ repeated: the same id with the same participants is the same transaction, also a
 restart of the server. Exit codes as of commit.`,
 		Example: `  assent tx submit bank_a bank_b
   assent tx submit --request-id order-17 bank_a='{"amount":-30}' bank_b='{"amount":30}'`,
-		Args: cobra.MinimumNArgs(1),
+		Args: takesAny("PARTICIPANT[=DATA]"),
 	}
 	flags.add(command)
 	asks(command, func(a asked) error {
@@ -225,8 +234,7 @@ restart of the server. Exit codes as of commit.`,
 		}
 		request := &assentv1.SubmitRequest{Name: flags.name, RequestId: flags.requestID, Timeout: timeout}
 		for _, arg := range a.args {
-			name, data, _ := strings.Cut(arg, "=")
-			request.Enlistments = append(request.Enlistments, &assentv1.Enlistment{Participant: name, Data: []byte(data)})
+			request.Enlistments = append(request.Enlistments, enlistmentOf(arg))
 		}
 		again := "assent tx submit with --request-id " + flags.requestID + " and the same participants"
 		submitted, err := remotetx.AskOutcome(a.command.Context(), a.Server, a.Transactions.Submit, request, again)

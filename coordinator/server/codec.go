@@ -1,6 +1,9 @@
 package server
 
 import (
+	"net/http"
+	"strings"
+
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
 	"connectrpc.com/connect/v2/connectproto"
@@ -30,6 +33,18 @@ func wire() []connecthttp.Option {
 		// Below it compression costs more than it saves.
 		connecthttp.WithCompressMinBytes(1 << 10),
 	}
+}
+
+// typed says what is wrong with a form, which is what curl sends unless it is told
+// otherwise: connect's answer to it has no words.
+func typed(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost && strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") {
+			say(w, http.StatusUnsupportedMediaType, "want the header Content-Type: application/json (curl: -H 'Content-Type: application/json')")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // strictJSON refuses fields it does not know: a misspelt timeout must not become the

@@ -134,8 +134,12 @@ func TestOtherMethodsAndTypesAreRefused(t *testing.T) {
 		}
 		response, err := s.web.Do(request)
 		require.NoError(t, err)
-		require.NoError(t, response.Body.Close())
+		body, err := io.ReadAll(response.Body)
+		require.NoError(t, errors.Join(err, response.Body.Close()))
 		require.Equal(t, c.want, response.StatusCode, "%s %s %s", c.method, c.path, c.kind)
+		if c.kind == "application/x-www-form-urlencoded" {
+			require.Contains(t, string(body), "curl: -H 'Content-Type: application/json'")
+		}
 	}
 	s.requireNothingBegun(t)
 }

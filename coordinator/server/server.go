@@ -40,7 +40,7 @@ type Config struct {
 	// Hub has the participants that instances attach to; nil for none. The caller
 	// closes it once the DTM is closed, and before Serve ends.
 	Hub *remote.Hub
-	// Version, LogPath and the Kinds of participants by name (http, grpc or attached; go
+	// Version, LogPath and the Kinds of participants by name (http, grpc or stream; go
 	// for those without) are what Status tells.
 	Version, LogPath string
 	Kinds            map[string]string
@@ -180,5 +180,5 @@ func (s *Server) handler(rpc *connect.Server) http.Handler {
 			streams[spec.Procedure] = true
 		}
 	}
-	return s.guarded(s.patient(mux, streams))
+	return s.guarded(s.patient(typed(mux), streams))
 }

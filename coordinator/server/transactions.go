@@ -306,6 +306,9 @@ func (s *Server) info(ctx context.Context, id participant.TxID) (coordinator.Inf
 }
 
 func transactionID(text string) (participant.TxID, *failure) {
+	if text == "" {
+		return participant.TxID{}, invalid("transaction_id: it is missing")
+	}
 	id, err := participant.ParseTxID(text)
 	if err != nil {
 		return id, invalid("transaction_id: %s", err)

@@ -21,7 +21,8 @@ const roleEnv = "ASSENT_BENCH_ROLE"
 // order is what a process is asked: a line of JSON on its standard input. It ends with
 // that.
 type order struct {
-	// Server starts the server, whose participants are served at Services.
+	// Services starts the server with a log in Dir and participants that are served at
+	// this URL.
 	Services string `json:"services,omitempty"`
 	Dir      string `json:"dir,omitempty"`
 	// Attach lets participants attach to the server at this address.

@@ -18,7 +18,7 @@ import (
 // check finds what is wrong with the values, one by one and together.
 func (l *loader) check() {
 	if l.Domain == "" {
-		l.wrong("domain", "it is missing", "name this installation: it is part of every XID, and stays the same for ever")
+		l.wrong("domain", "it is missing", "name this installation in the file of --config, or with --domain: it is part of every XID, and stays the same for ever")
 	} else if err := participant.ValidDomain(l.Domain); err != nil {
 		l.wrong("domain", strings.TrimPrefix(err.Error(), "domain "), "")
 	}

@@ -45,7 +45,7 @@ type Admin struct {
 // TLS names a listener's files.
 type TLS struct {
 	CertFile      string `key:"cert_file" help:"certificate in PEM, with those that lead to its authority"`
-	KeyFile       string `key:"key_file" help:"its key in PEM"`
+	KeyFile       string `key:"key_file" help:"that certificate's key in PEM"`
 	ClientCAFile  string `key:"client_ca_file" help:"authorities of client certificates in PEM"`
 	RequireClient bool   `key:"require_client" help:"refuse who shows no client certificate"`
 }
@@ -66,7 +66,7 @@ type Auth struct {
 // Limits bound what a server holds.
 type Limits struct {
 	Open         int `key:"open" help:"undecided transactions"`
-	OpenPerOwner int `key:"open_per_owner" help:"those of one caller; 0: as many as there may be"`
+	OpenPerOwner int `key:"open_per_owner" help:"undecided transactions of one caller; 0: as many as limits.open"`
 	Participants int `key:"participants" help:"registered participants"`
 	Undelivered  int `key:"undelivered" help:"decided branches of one participant that it has not acknowledged"`
 	InFlight     int `key:"in_flight" help:"calls of one participant at a time"`
@@ -80,11 +80,11 @@ type Limits struct {
 // Timeouts bound how long things take.
 type Timeouts struct {
 	Transaction    time.Duration `key:"transaction" help:"how long a transaction may stay undecided, unless its caller says otherwise"`
-	MaxTransaction time.Duration `key:"max_transaction" help:"what a caller may say at most"`
-	Call           time.Duration `key:"call" help:"one call of a participant"`
+	MaxTransaction time.Duration `key:"max_transaction" help:"longest timeout that a caller may give its transaction"`
+	Call           time.Duration `key:"call" help:"how long one call of a participant may take"`
 	CommitWait     time.Duration `key:"commit_wait" help:"how long a commit waits for acknowledgements after the decision; 0: not at all"`
 	RetryMin       time.Duration `key:"retry_min" help:"shortest pause before a participant is told again"`
-	RetryMax       time.Duration `key:"retry_max" help:"longest pause"`
+	RetryMax       time.Duration `key:"retry_max" help:"longest pause before a participant is told again"`
 	Sweep          time.Duration `key:"sweep" help:"pause between two sweeps for orphans"`
 	Retention      time.Duration `key:"retention" help:"how long an outcome is kept after all have acknowledged"`
 	Peer           time.Duration `key:"peer" help:"how long a caller may take to send a request, and to take each part of the answer"`
@@ -124,7 +124,7 @@ type Participant struct {
 type ParticipantTLS struct {
 	CAFile   string `key:"ca_file" help:"authorities of its certificate in PEM; default: the system's"`
 	CertFile string `key:"cert_file" help:"certificate to show to it in PEM"`
-	KeyFile  string `key:"key_file" help:"its key in PEM"`
+	KeyFile  string `key:"key_file" help:"that certificate's key in PEM"`
 }
 
 // Default is what nobody has set.

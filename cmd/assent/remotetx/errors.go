@@ -114,12 +114,12 @@ func (s *Server) explain(err error) error {
 	case failed.Code() == connect.CodeDeadlineExceeded, errors.Is(err, context.DeadlineExceeded):
 		e.Kind = Unreachable
 		e.Message = fmt.Sprintf("no answer within %s (--timeout)", s.timeout)
+	case failed.Code() == connect.CodeUnimplemented: // also what a 404 of another program is
+		e.Message = "what answers there does not know this call: is it the right listener? --server takes tx, --admin operators' words and status"
 	case !failed.IsRemote():
 		if e.Message = "cannot reach a server: " + e.Message; !e.sent() {
 			e.Message += "; is 'assent serve' or 'assent dev' running there?"
 		}
-	case failed.Code() == connect.CodeUnimplemented:
-		e.Message = "what answers there does not know this call: is it the right listener? --server takes tx, --admin operators' words"
 	}
 	if e.Kind == Auth {
 		e.Message += "; give a token of a fitting role with --token-file or ASSENT_TOKEN ('assent token create' makes one)"

@@ -111,9 +111,7 @@ func (o Options) token() (string, error) {
 func checkURL(flag, text string, token bool) error {
 	at, err := url.Parse(text)
 	switch {
-	case err != nil:
-		return fmt.Errorf("%s: %w", flag, err)
-	case at.Scheme != "http" && at.Scheme != "https" || at.Host == "":
+	case err != nil, at.Scheme != "http" && at.Scheme != "https" || at.Host == "":
 		return fmt.Errorf("%s %q: want a URL such as %s or https://assent.example:7379", flag, text, DefaultServer)
 	case at.User != nil:
 		return fmt.Errorf("%s: no name and password in the URL: give a token with --token-file", flag)

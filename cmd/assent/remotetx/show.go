@@ -49,7 +49,7 @@ func WriteTransaction(w io.Writer, t *assentv1.Transaction, now time.Time) error
 	var rows [][]string
 	for _, b := range t.GetBranches() {
 		rows = append(rows, []string{
-			fmt.Sprint(b.GetNumber()), b.GetParticipant(), words(b.GetVote()), branchText(b), fmt.Sprint(b.GetAttempts()),
+			fmt.Sprint(b.GetNumber()), b.GetParticipant(), words(b.GetVote()), branchText(b), told(b),
 			ageText(b.GetNextRetry(), now), b.GetXid(), b.GetLastError(),
 		})
 	}
@@ -86,6 +86,14 @@ func branchText(b *assentv1.Branch) string {
 	default:
 		return text
 	}
+}
+
+// told is how often the branch was told the decision; that is not kept once all has ended.
+func told(b *assentv1.Branch) string {
+	if b.GetAttempts() == 0 {
+		return ""
+	}
+	return fmt.Sprint(b.GetAttempts())
 }
 
 // progress is how many branches have acknowledged.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/assent-tm/assent/cmd/assent/config"
 	"github.com/assent-tm/assent/cmd/assent/output"
 	assentv1 "github.com/assent-tm/assent/coordinator/api/assent/v1"
 )
@@ -38,7 +39,7 @@ func WriteStatus(w io.Writer, s *assentv1.StatusResponse, now time.Time) error {
 			up = "down"
 		}
 		instances := ""
-		if p.GetKind() == "attached" || p.GetInstances() > 0 {
+		if p.GetKind() == config.KindStream || p.GetInstances() > 0 {
 			instances = fmt.Sprint(p.GetInstances())
 		}
 		rows = append(rows, []string{p.GetName(), p.GetKind(), up, fmt.Sprint(p.GetUndelivered()), fmt.Sprint(p.GetInFlight()), instances, p.GetLastError()})

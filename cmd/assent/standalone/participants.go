@@ -92,9 +92,6 @@ func (s *site) kinds() map[string]string {
 	kinds := map[string]string{}
 	for name, p := range s.config.Participants {
 		kinds[name] = p.Kind
-		if p.Kind == config.KindStream {
-			kinds[name] = "attached"
-		}
 	}
 	return kinds
 }

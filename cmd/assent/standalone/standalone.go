@@ -158,7 +158,7 @@ func (s *site) listen(ctx context.Context) error {
 			}
 		}
 		if listener.Net, err = new(net.ListenConfig).Listen(ctx, "tcp", l.address); err != nil {
-			return fmt.Errorf("%s: %w; is another one running? give another address with --%s", l.key, err, config.Flag(l.key))
+			return fmt.Errorf("%s: %w; is another server running there? give another address with --%s", l.key, err, config.Flag(l.key))
 		}
 		s.listeners = append(s.listeners, listener)
 		*l.url = scheme + listener.Net.Addr().String()
@@ -185,7 +185,7 @@ func (s *site) untilEnd(ctx context.Context, o Options, served chan error) error
 
 // drain lets what runs finish.
 func (s *site) drain(ctx context.Context) error {
-	s.logger.Info("draining: nothing new begins; a second signal stops at once, which is safe", zap.Duration("at most", s.config.Timeouts.Drain))
+	s.logger.Info("draining: nothing new begins; a second signal stops at once, which is safe", zap.Duration("at_most", s.config.Timeouts.Drain))
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.Timeouts.Drain)
 	defer cancel()
 	if err := s.server.Drain(limit); err != nil {

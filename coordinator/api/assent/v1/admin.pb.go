@@ -920,7 +920,7 @@ func (x *StatusResponse) GetLog() *LogStatus {
 type ParticipantStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// go, http, grpc or attached.
+	// http, grpc, stream, go, or missing if nobody has registered it.
 	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
 	// Calls that tell a decision failed in a row.
 	Down        bool   `protobuf:"varint,3,opt,name=down,proto3" json:"down,omitempty"`
