@@ -17,6 +17,14 @@ func takes(names ...string) cobra.PositionalArgs {
 	}
 }
 
+// takesNone is cobra.NoArgs, which says that an argument is an unknown command.
+func takesNone(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("unexpected argument %q: only flags are wanted here", args[0])
+	}
+	return nil
+}
+
 // takesAny wants at least one of them.
 func takesAny(name string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {

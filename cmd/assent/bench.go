@@ -53,7 +53,7 @@ figures are:
   assent bench --plot clients.svg
   assent bench --databases --only pair
   assent bench --server --only server`,
-		Args: cobra.NoArgs,
+		Args: takesNone,
 		RunE: func(command *cobra.Command, _ []string) error { return runBench(command, flags) },
 	}
 	f := command.Flags()

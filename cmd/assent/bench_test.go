@@ -73,7 +73,7 @@ func TestBenchWrongUsage(t *testing.T) {
 		"--dir: stat /nix/da: no such file or directory":      {"--dir", "/nix/da"},
 		"--plot: x.gif: a plot's name ends in .svg or .png":   {"--plot", "x.gif"},
 		"--plot: open /nix/x.svg: no such file or directory":  {"--plot", "/nix/x.svg"},
-		`unknown command "now" for "assent bench"`:            {"now"},
+		`unexpected argument "now"`:                           {"now"},
 		"--only \"x\": no figure's name begins so; there are": {"--only", "x", "--plot", filepath.Join(tmp, "x.svg")},
 	} {
 		stdout, stderr, code := assent(t, tmp, append([]string{"bench"}, args...)...)

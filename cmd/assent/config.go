@@ -91,7 +91,7 @@ where each value comes from. Secrets are not printed.` + configHelp,
 		Example: `  assent config print --domain orders > assent.yaml
   assent config print --config assent.yaml --origin
   assent config print --config assent.yaml -o json`,
-		Args: cobra.NoArgs,
+		Args: takesNone,
 	}
 	from := configFlags(command)
 	origin := command.Flags().Bool("origin", false, "say where each value comes from")
@@ -142,7 +142,7 @@ secrets. All that is wrong is said at once, with where it is and what to do. Exi
 if anything is. Starts nothing and calls nobody.` + configHelp,
 		Example: `  assent config validate --config assent.yaml
   assent config validate --config assent.yaml -o json | jq -r '.problems[].where'`,
-		Args: cobra.NoArgs,
+		Args: takesNone,
 	}
 	from := configFlags(command)
 	runs(command, func(command *cobra.Command, _ []string, asJSON bool) error {

@@ -46,7 +46,7 @@ Exit code 1 means that a claim did not hold; the files are then kept.`,
   assent demo --input transfers.csv --keep ./demo-files
   assent demo --start-servers
   assent demo --postgres postgres://me:secret@localhost/shop --mysql 'me:secret@tcp(localhost)/shop'`,
-		Args: cobra.NoArgs,
+		Args: takesNone,
 		RunE: func(command *cobra.Command, _ []string) error { return runDemo(command, flags) },
 	}
 	command.Flags().StringVar(&flags.input, "input", "", "CSV `file` of transfers (default: built-in ones)")

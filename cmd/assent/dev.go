@@ -37,7 +37,7 @@ take part over HTTP, bank_a and bank_b, with 100 each, in memory. What to try is
 Ends by an interrupt.`,
 		Example: `  assent dev
   assent dev --port 9000 --keep ./dev-log`,
-		Args: cobra.NoArgs,
+		Args: takesNone,
 		RunE: func(command *cobra.Command, _ []string) error {
 			if port != 0 && (port < 1 || port > 65532) {
 				return usageError{fmt.Errorf("--port %d: want 1 to 65532, or 0 for any", port)}

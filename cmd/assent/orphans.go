@@ -25,7 +25,7 @@ Exit code 1: some participant could not be listed. The others' are printed all t
 		Example: `  assent orphans
   assent orphans --sql
   assent orphans -o json | jq '.[] | select(.action == "foreign term")'`,
-		Args: cobra.NoArgs,
+		Args: takesNone,
 	}
 	command.Flags().BoolVar(&sql, "sql", false, "print what finishes them by hand")
 	asks(command, func(a asked) error {

@@ -26,7 +26,7 @@ and certificates are taken up by themselves when their files change.` + configHe
 		Example: `  assent serve --config assent.yaml
   assent serve --domain orders --log-path /var/lib/assent/orders.db
   ASSENT_LOGGING_FORMAT=json assent serve --config assent.yaml`,
-		Args: cobra.NoArgs,
+		Args: takesNone,
 	}
 	from := configFlags(command)
 	command.RunE = func(command *cobra.Command, _ []string) error {

@@ -19,7 +19,7 @@ func statusCommand() *cobra.Command {
 		Long:  `Show how a running server is: its condition, what is in doubt, its participants, its log.` + remoteHelp,
 		Example: `  assent status
   assent status -o json | jq .in_doubt`,
-		Args: cobra.NoArgs,
+		Args: takesNone,
 	}
 	asks(command, func(a asked) error {
 		status, err := remotetx.Ask(a.command.Context(), a.Server, a.Admin.Status, &assentv1.StatusRequest{})
@@ -51,7 +51,7 @@ doubt for longer than --max-in-doubt-age; 3 unknown: the check could not be made
 		Example: `  assent check --max-in-doubt-age 60s
   assent check --format json
   assent check --format prometheus > /var/lib/node_exporter/assent.prom`,
-		Args: cobra.NoArgs,
+		Args: takesNone,
 	}
 	serverFlags(command.Flags(), &options)
 	command.Flags().StringVar(&format, "format", "nagios", "nagios, json, prometheus or text")

@@ -112,7 +112,7 @@ func tokenListCommand() *cobra.Command {
 		Long:  `List tokens: whose they are and what they allow.`,
 		Example: `  assent token list --file tokens.json
   assent token list --file tokens.json -o json | jq '.[] | select(.role == "admin")'`,
-		Args: cobra.NoArgs,
+		Args: takesNone,
 	}
 	file := tokenFile(command)
 	runs(command, func(command *cobra.Command, _ []string, asJSON bool) error {

@@ -68,7 +68,7 @@ func txBeginCommand() *cobra.Command {
 (--tx-timeout).`,
 		Example: `  assent tx begin --name transfer
   ID=$(assent tx begin) && assent tx enlist $ID bank_a && assent tx commit $ID`,
-		Args: cobra.NoArgs,
+		Args: takesNone,
 	}
 	flags.add(command)
 	asks(command, func(a asked) error {

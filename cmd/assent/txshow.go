@@ -59,7 +59,7 @@ with --in-doubt those that are decided, or left by a crash, and not acknowledged
 		Example: `  assent tx list --in-doubt
   assent tx list --done --participant bank_a -o json
   for id in $(assent tx list --in-doubt -q); do assent tx get $id; done`,
-		Args: cobra.NoArgs,
+		Args: takesNone,
 	}
 	f := command.Flags()
 	f.BoolVar(&request.Done, "done", false, "also those that have ended, as long as their outcome is kept")

@@ -13,7 +13,7 @@ func versionCommand() *cobra.Command {
 		Use:     "version",
 		Short:   "print the version of this program",
 		Example: `  assent version`,
-		Args:    cobra.NoArgs,
+		Args:    takesNone,
 		RunE: func(command *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintf(command.OutOrStdout(), "assent %s (%s, %s/%s)\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err

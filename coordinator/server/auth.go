@@ -147,8 +147,11 @@ func (s *Server) admit(h headers, procedure string) (*Identity, *failure) {
 			return nil, unauthenticated()
 		}
 	}
-	if !listed || who.Role < needed {
-		return nil, forbidden(fmt.Sprintf("role %s may not call this", who.Role))
+	if !listed {
+		return nil, forbidden("nobody may call this")
+	}
+	if who.Role < needed {
+		return nil, forbidden(fmt.Sprintf("role %s may not call this: it takes role %s", who.Role, needed))
 	}
 	return who, nil
 }

@@ -49,7 +49,7 @@ func Load(s Sources) (*Loaded, error) {
 	if s.Path != "" {
 		text, err := os.ReadFile(s.Path)
 		if errors.Is(err, os.ErrNotExist) {
-			return nil, fmt.Errorf("%w; 'assent config print' prints one to begin with", err)
+			return nil, fmt.Errorf("%w; 'assent config print --domain NAME' prints one to begin with", err)
 		}
 		if err != nil {
 			return nil, err
