@@ -120,7 +120,7 @@ func tokenListCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		c, err := server.ReadCredentials(path)
+		c, err := readCredentials(path, false)
 		if err != nil {
 			return err
 		}
@@ -184,10 +184,7 @@ func changeCredentials(path string, mayBeNew bool, change func(*server.Credentia
 	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
 		return fmt.Errorf("lock %s: %w", dir.Name(), err)
 	}
-	c, err := server.ReadCredentials(path)
-	if errors.Is(err, fs.ErrNotExist) && mayBeNew {
-		c, err = &server.Credentials{}, nil
-	}
+	c, err := readCredentials(path, mayBeNew)
 	if err != nil {
 		return err
 	}
@@ -195,6 +192,18 @@ func changeCredentials(path string, mayBeNew bool, change func(*server.Credentia
 		return err
 	}
 	return server.WriteCredentials(path, c)
+}
+
+func readCredentials(path string, mayBeNew bool) (*server.Credentials, error) {
+	c, err := server.ReadCredentials(path)
+	switch {
+	case !errors.Is(err, fs.ErrNotExist):
+		return c, err
+	case mayBeNew:
+		return &server.Credentials{}, nil
+	default:
+		return nil, usageError{fmt.Errorf("--file: %w; 'assent token create' makes it", err)}
+	}
 }
 
 func tokenFields(t server.Token) output.Fields {

@@ -32,7 +32,7 @@ type Log struct {
 // API is the listener for clients and participants.
 type API struct {
 	Listen        string `key:"listen" help:"address for clients and participants"`
-	AllowInsecure bool   `key:"allow_insecure" help:"listen beyond loopback though there is no TLS or nobody is asked who he is"`
+	AllowInsecure bool   `key:"allow_insecure" help:"let api and admin listen beyond loopback though there is no TLS or nobody is asked who he is"`
 	TLS           TLS    `key:"tls"`
 }
 
