@@ -103,7 +103,7 @@ func (r *report) caseOf(at id) *result {
 }
 
 // endPackage prints what go test prints of a package without -v: of one that
-// passed its closing line, of one that failed everything that failed, what a
+// passed its closing line and its figures, of one that failed everything that failed, what a
 // panic or a timeout left unfinished, and what the package itself said.
 func (r *report) endPackage(pkg, action string) {
 	own := r.output[id{pkg, ""}]
@@ -120,7 +120,7 @@ func (r *report) endPackage(pkg, action string) {
 		r.print(own...)
 	} else {
 		r.print(slices.DeleteFunc(own, func(line string) bool {
-			return !strings.HasPrefix(line, "ok ") && !strings.HasPrefix(line, "? ")
+			return !strings.HasPrefix(line, "ok ") && !strings.HasPrefix(line, "? ") && !strings.HasPrefix(line, "figures: ")
 		})...)
 	}
 	delete(r.failed, pkg)

@@ -46,6 +46,11 @@ import ("fmt"; "os"; "testing")
 func TestFine(t *testing.T) {}
 func TestMain(m *testing.M) { m.Run(); fmt.Println("a goroutine leaked"); os.Exit(1) }
 `,
+	"counts/counts_test.go": `package counts
+import ("fmt"; "os"; "testing")
+func TestFine(t *testing.T) {}
+func TestMain(m *testing.M) { code := m.Run(); fmt.Println("not to be seen"); fmt.Println("figures: 3 of 4"); os.Exit(code) }
+`,
 	"broken/broken_test.go": `package broken
 var x int = "the reason it does not build"
 `,
@@ -78,6 +83,14 @@ left out for mariadb: 1 case not run
 missing capability redis: 2 cases not run
 missing capability root: 1 case not run
 `, rest)
+}
+
+func TestFiguresAreShown(t *testing.T) {
+	inModule(t)
+	var out bytes.Buffer
+	r := newReport(&out)
+	require.NoError(t, goTest(t.Context(), []string{"./counts"}, r))
+	require.Regexp(t, `^figures: 3 of 4\nok  \texample.test/m/counts\t[0-9.]+s\n$`, out.String())
 }
 
 // A case is not run only when no run runs it.
