@@ -509,7 +509,8 @@ end:	do
 #if COORDINATORS > 2
 	:: atomic { alive(1) -> phase[1] = DEAD }
 #endif
-	:: atomic { started < COORDINATORS && (anyAlive || preparing == CACHED || delegated == CACHED || decided == CACHED || completed == CACHED) ->
+	:: atomic { started < COORDINATORS &&
+		(anyAlive || preparing == CACHED || delegated == CACHED || decided == CACHED || completed == CACHED) ->
 		dies(0);
 #if COORDINATORS > 2
 		dies(1);

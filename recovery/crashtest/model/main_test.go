@@ -12,7 +12,7 @@ import (
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		if searched.states > 0 {
-			fmt.Printf("figures: spin stored %d states in %v of processor time\n", searched.states, searched.used.Round(time.Second))
+			fmt.Printf("figures: %d states of the protocol hold; with broken rules and cycles spin took %v of processor time\n", searched.states, searched.used.Round(time.Second))
 		}
 		os.Exit(code)
 	}))
