@@ -122,6 +122,9 @@ func (b *exampleBank) has(t *testing.T, name string, cents int) {
 
 // The examples' participants keep the contract, whoever is killed.
 func TestExampleParticipantsKeepTheContract(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts interpreters again and again: not in a -short run")
+	}
 	for language, needed := range map[string]capability.Capability{"python": capability.Python, "node": capability.Node} {
 		t.Run(language, func(t *testing.T) {
 			capability.Need(t, needed)
@@ -159,6 +162,9 @@ func TestExampleParticipantsKeepTheContract(t *testing.T) {
 // `assent participant check` finds the examples in order, signatures and a kill included,
 // and sees when somebody does not know their secret.
 func TestExamplesPassTheCheck(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts interpreters again and again: not in a -short run")
+	}
 	for language, needed := range map[string]capability.Capability{"python": capability.Python, "node": capability.Node} {
 		t.Run(language, func(t *testing.T) {
 			capability.Need(t, needed, capability.Curl)
