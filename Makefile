@@ -78,6 +78,10 @@ figures: ## measure, draw testdata/bench/clients.svg and print the table that RE
 pair: ## measure on PostgreSQL and MariaDB and print README's second table
 	@go run ./cmd/assent bench --databases --only pair -o markdown
 
+.PHONY: server
+server: ## measure the standalone server and print README's third table
+	@go run ./cmd/assent bench --server --only server -o markdown
+
 .PHONY: fuzz
 fuzz: ## fuzz every target for FUZZTIME
 	@.ci/fuzz $(FUZZTIME)
