@@ -201,6 +201,7 @@ func TestVoteWakesRetries(t *testing.T) {
 		before := s.info(id).Branches[0].NextRetry
 		_, err = s.commits(a)
 		require.NoError(t, err)
+		synctest.Wait()
 		require.True(t, s.info(id).Branches[0].Outcome.Valid())
 		require.Less(t, time.Now(), before.Add(30*time.Second))
 	})
