@@ -65,15 +65,21 @@ func TestWithdrawnCallsAreBounded(t *testing.T) {
 		s := newHubSite(t, func(cfg *HubConfig) { cfg.MaxCalls = 3 })
 		p := s.participant(t, "bank")
 		silent := s.attach(t, "bank", "one")
-		var err error
+		ended := make(chan error)
+		go func() { // reads all the while: what was not sent yet is not the instance's to answer
+			for {
+				if _, err := silent.Receive(); err != nil {
+					ended <- err
+					return
+				}
+			}
+		}()
 		for range 4 {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			require.ErrorIs(t, p.Commit(ctx, newBranch("bank")), context.DeadlineExceeded)
 			cancel()
 		}
-		for err == nil {
-			_, err = silent.Receive()
-		}
+		err := <-ended
 		require.Equal(t, connect.CodeResourceExhausted, connect.CodeOf(err), "%v", err)
 	})
 }
