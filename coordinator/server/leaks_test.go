@@ -29,9 +29,9 @@ func (s *site) settled() (goroutines int, heap uint64) {
 // inFlight bounds the goroutines that the coordinator keeps for each participant.
 const inFlight = 8
 
-// fewGoroutines are those of the coordinator's calls and of connections that are just
-// closing: a leak leaves one for each of hundreds.
-const fewGoroutines = 100
+// fewGoroutines are those that the coordinator's pool keeps resting, 256 at most, and of
+// connections that are just closing: a leak leaves one for each of 500 or more.
+const fewGoroutines = 300
 
 // requireNothingLeft does something twice, and requires that no more is left after the
 // second time than after the first, but for bytes that may be kept: what the runtime
