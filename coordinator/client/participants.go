@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/assent-tm/assent/coordinator/api/assent/v1/assentv1connect"
 	"github.com/assent-tm/assent/participant"
 	"github.com/assent-tm/assent/participant/remote"
 )
@@ -51,17 +50,12 @@ func (c *Client) ServeParticipant(ctx context.Context, p participant.Participant
 	return nil
 }
 
-// attachment is a stream as remote wants it.
-type attachment struct {
-	assentv1connect.AttachmentServiceAttachClientStream
-}
-
 func (c *Client) attach(ctx context.Context) (remote.ClientStream, error) {
 	stream, err := c.attachments.Attach(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return attachment{stream}, nil
+	return stream, nil
 }
 
 func (c *Client) serve(name string) bool {
