@@ -74,6 +74,7 @@ func newInfo(t *assentv1.Transaction) (coordinator.Info, error) {
 		ID: id, Name: t.GetName(), Owner: t.GetOwner(), RequestID: t.GetRequestId(),
 		Begun: timeOf(t.GetBegun()), Deadline: timeOf(t.GetDeadline()), Phase: phases[t.GetState()],
 		Decision: decision(t.GetDecision()), Outcome: outcome(t.GetOutcome()), Cause: cause(t.GetCause()), Reason: t.GetReason(),
+		Paused: t.GetPaused(),
 	}
 	for _, b := range t.GetBranches() {
 		info.Branches = append(info.Branches, coordinator.BranchInfo{

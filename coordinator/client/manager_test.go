@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/assent-tm/assent/coordinator"
+	"github.com/assent-tm/assent/coordinator/protocol"
 	"github.com/assent-tm/assent/participant"
 	"github.com/assent-tm/assent/wal/record"
 )
@@ -131,6 +132,15 @@ func TestACommitThatIsStillToBeTold(t *testing.T) {
 		s.b.does(nil, func(context.Context, participant.Branch) error { return errors.New("down") })
 		id := begun(t, s, m)
 		require.ErrorIs(t, m.Commit(t.Context(), id), coordinator.ErrCommitPending)
+		word := coordinator.Word{Who: "oscar", Reason: "maintenance"}
+		_, err := s.dtm.Pause(t.Context(), id, word)
+		require.NoError(t, err)
+		info, err := m.Get(t.Context(), id)
+		require.NoError(t, err)
+		require.Equal(t, protocol.Telling, info.Phase)
+		require.True(t, info.Paused)
+		_, err = s.dtm.Resume(t.Context(), id, word)
+		require.NoError(t, err)
 		s.b.does(nil, nil)
 		require.Eventually(t, func() bool { return m.Commit(t.Context(), id) == nil }, time.Minute, time.Millisecond)
 	})
