@@ -103,8 +103,6 @@ func (r *refusal) tellsOutcome() bool {
 // transaction: what it is wrapped in does.
 func (r *refusal) error(id participant.TxID) error {
 	switch reason := r.info.GetReason(); {
-	case r.info == nil && (errors.Is(r.err, errClientClosed) || errors.Is(r.err, coordinator.ErrLimit)):
-		return r.err
 	case r.info == nil && r.code == connect.CodeUnauthenticated:
 		return &toldError{text: r.text, is: ErrUnauthenticated}
 	case r.info == nil && r.code == connect.CodePermissionDenied:
