@@ -20,8 +20,6 @@ var decisions = map[assentv1.Decision]record.Decision{
 	assentv1.Decision_DECISION_ROLLBACK: record.DecisionRollback,
 }
 
-func decision(d assentv1.Decision) record.Decision { return decisions[d] }
-
 var votes = map[assentv1.Vote]participant.Vote{
 	assentv1.Vote_VOTE_PREPARED:  participant.VotePrepared,
 	assentv1.Vote_VOTE_READ_ONLY: participant.VoteReadOnly,
@@ -37,8 +35,6 @@ var outcomes = map[assentv1.Outcome]participant.Outcome{
 	assentv1.Outcome_OUTCOME_HEURISTIC_MIXED:    participant.OutcomeHeuristicMixed,
 }
 
-func outcome(o assentv1.Outcome) participant.Outcome { return outcomes[o] }
-
 var causes = map[assentv1.Cause]record.Cause{
 	assentv1.Cause_CAUSE_REQUESTED:    record.CauseRequested,
 	assentv1.Cause_CAUSE_REFUSED:      record.CauseRefused,
@@ -48,8 +44,6 @@ var causes = map[assentv1.Cause]record.Cause{
 	assentv1.Cause_CAUSE_CLOSED:       record.CauseClosed,
 	assentv1.Cause_CAUSE_CONTEXT:      record.CauseContext,
 }
-
-func cause(c assentv1.Cause) record.Cause { return causes[c] }
 
 var phases = map[assentv1.State]protocol.Phase{
 	assentv1.State_STATE_ACTIVE:       protocol.Active,
@@ -73,12 +67,12 @@ func newInfo(t *assentv1.Transaction) (coordinator.Info, error) {
 	info := coordinator.Info{
 		ID: id, Name: t.GetName(), Owner: t.GetOwner(), RequestID: t.GetRequestId(),
 		Begun: timeOf(t.GetBegun()), Deadline: timeOf(t.GetDeadline()), Phase: phases[t.GetState()],
-		Decision: decision(t.GetDecision()), Outcome: outcome(t.GetOutcome()), Cause: cause(t.GetCause()), Reason: t.GetReason(),
+		Decision: decisions[t.GetDecision()], Outcome: outcomes[t.GetOutcome()], Cause: causes[t.GetCause()], Reason: t.GetReason(),
 		Paused: t.GetPaused(),
 	}
 	for _, b := range t.GetBranches() {
 		info.Branches = append(info.Branches, coordinator.BranchInfo{
-			Number: int(b.GetNumber()), Participant: b.GetParticipant(), Vote: votes[b.GetVote()], Outcome: outcome(b.GetOutcome()),
+			Number: int(b.GetNumber()), Participant: b.GetParticipant(), Vote: votes[b.GetVote()], Outcome: outcomes[b.GetOutcome()],
 			Hazard: b.GetHazard(), Missing: b.GetMissing(), Attempts: int(b.GetAttempts()), LastError: b.GetLastError(), NextRetry: timeOf(b.GetNextRetry()),
 		})
 	}

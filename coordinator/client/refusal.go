@@ -113,11 +113,11 @@ func (r *refusal) error(id participant.TxID) error {
 		return r.err
 	case reason == assentv1.ErrorReason_ERROR_REASON_ROLLED_BACK:
 		return &coordinator.RolledBackError{
-			Tx: id, Cause: cause(r.info.GetCause()), Participant: r.info.GetParticipant(), Reason: r.info.GetDetail(),
+			Tx: id, Cause: causes[r.info.GetCause()], Participant: r.info.GetParticipant(), Reason: r.info.GetDetail(),
 		}
 	case reason == assentv1.ErrorReason_ERROR_REASON_HEURISTIC:
 		e := &coordinator.HeuristicError{
-			Tx: id, Decision: decision(r.info.GetDecision()), Outcome: outcome(r.info.GetOutcome()), Branches: r.info.GetBranches(),
+			Tx: id, Decision: decisions[r.info.GetDecision()], Outcome: outcomes[r.info.GetOutcome()], Branches: r.info.GetBranches(),
 		}
 		if !e.Outcome.Valid() {
 			e.Outcome = participant.OutcomeHeuristicMixed
