@@ -38,41 +38,45 @@ func word(ctx context.Context, reason string, dryRun bool) (coordinator.Word, *f
 	return w, nil
 }
 
+// asked is what an operator's request has, whatever it asks for.
+type asked interface {
+	GetTransactionId() string
+	GetReason() string
+	GetDryRun() bool
+}
+
+// saying is a method of the coordinator that takes an operator's word.
+type saying func(context.Context, participant.TxID, coordinator.Word) ([]string, error)
+
 // say reads what all words have, and says this one.
-func (a admin) say(ctx context.Context, transaction, reason string, dryRun bool, verb func(participant.TxID, coordinator.Word) ([]string, error)) ([]string, error) {
-	id, f := transactionID(transaction)
+func (a admin) say(ctx context.Context, r asked, verb saying) ([]string, error) {
+	id, f := transactionID(r.GetTransactionId())
 	if f != nil {
 		return nil, f.status()
 	}
-	w, f := word(ctx, reason, dryRun)
+	w, f := word(ctx, r.GetReason(), r.GetDryRun())
 	if f != nil {
 		return nil, f.status()
 	}
-	actions, err := verb(id, w)
+	actions, err := verb(ctx, id, w)
 	if err != nil {
-		return nil, failed(transaction, err).status()
+		return nil, failed(r.GetTransactionId(), err).status()
 	}
 	return actions, nil
 }
 
 func (a admin) Retry(ctx context.Context, r *assentv1.RetryRequest) (*assentv1.RetryResponse, error) {
-	actions, err := a.say(ctx, r.GetTransactionId(), r.GetReason(), r.GetDryRun(), func(id participant.TxID, w coordinator.Word) ([]string, error) {
-		return a.s.dtm.Retry(ctx, id, w)
-	})
+	actions, err := a.say(ctx, r, a.s.dtm.Retry)
 	return &assentv1.RetryResponse{Actions: actions}, err
 }
 
 func (a admin) Pause(ctx context.Context, r *assentv1.PauseRequest) (*assentv1.PauseResponse, error) {
-	actions, err := a.say(ctx, r.GetTransactionId(), r.GetReason(), r.GetDryRun(), func(id participant.TxID, w coordinator.Word) ([]string, error) {
-		return a.s.dtm.Pause(ctx, id, w)
-	})
+	actions, err := a.say(ctx, r, a.s.dtm.Pause)
 	return &assentv1.PauseResponse{Actions: actions}, err
 }
 
 func (a admin) Resume(ctx context.Context, r *assentv1.ResumeRequest) (*assentv1.ResumeResponse, error) {
-	actions, err := a.say(ctx, r.GetTransactionId(), r.GetReason(), r.GetDryRun(), func(id participant.TxID, w coordinator.Word) ([]string, error) {
-		return a.s.dtm.Resume(ctx, id, w)
-	})
+	actions, err := a.say(ctx, r, a.s.dtm.Resume)
 	return &assentv1.ResumeResponse{Actions: actions}, err
 }
 
@@ -80,7 +84,7 @@ func (a admin) ForgetBranch(ctx context.Context, r *assentv1.ForgetBranchRequest
 	if f := named(r.GetParticipant()); f != nil {
 		return nil, f.status()
 	}
-	actions, err := a.say(ctx, r.GetTransactionId(), r.GetReason(), r.GetDryRun(), func(id participant.TxID, w coordinator.Word) ([]string, error) {
+	actions, err := a.say(ctx, r, func(ctx context.Context, id participant.TxID, w coordinator.Word) ([]string, error) {
 		return a.s.dtm.ForgetBranch(ctx, id, r.GetParticipant(), w)
 	})
 	return &assentv1.ForgetBranchResponse{Actions: actions}, err
@@ -99,7 +103,7 @@ func (a admin) Resolve(ctx context.Context, r *assentv1.ResolveRequest) (*assent
 	default:
 		return nil, invalid("outcome: want OUTCOME_COMMITTED or OUTCOME_ROLLED_BACK: what became of the branch").status()
 	}
-	actions, err := a.say(ctx, r.GetTransactionId(), r.GetReason(), r.GetDryRun(), func(id participant.TxID, w coordinator.Word) ([]string, error) {
+	actions, err := a.say(ctx, r, func(ctx context.Context, id participant.TxID, w coordinator.Word) ([]string, error) {
 		return a.s.dtm.Resolve(ctx, id, r.GetParticipant(), by, w)
 	})
 	return &assentv1.ResolveResponse{Actions: actions}, err
