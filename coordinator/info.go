@@ -122,16 +122,20 @@ type Filter struct {
 const defaultListLimit = 1000
 
 func (f Filter) matches(info Info) bool {
-	inDoubt := info.Phase == protocol.Telling || info.Phase == protocol.Inherited || info.Phase == protocol.Delegated
 	done := info.Phase == protocol.Done || info.Phase == protocol.Completing
 	switch {
-	case done && !f.Done, f.InDoubt && !inDoubt, f.Owner != "" && f.Owner != info.Owner:
+	case done && !f.Done, f.InDoubt && !inDoubt(info.Phase), f.Owner != "" && f.Owner != info.Owner:
 		return false
 	case f.Participant == "":
 		return true
 	default:
 		return slices.ContainsFunc(info.Branches, func(b BranchInfo) bool { return b.Participant == f.Participant })
 	}
+}
+
+// inDoubt reports whether a transaction in this phase is what Filter.InDoubt lists.
+func inDoubt(phase protocol.Phase) bool {
+	return phase == protocol.Telling || phase == protocol.Inherited || phase == protocol.Delegated
 }
 
 // List returns the transactions that the filter chooses, in the order of their

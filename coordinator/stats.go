@@ -3,7 +3,6 @@ package coordinator
 import (
 	"time"
 
-	"github.com/assent-tm/assent/coordinator/protocol"
 	"github.com/assent-tm/assent/participant"
 	"github.com/assent-tm/assent/wal"
 )
@@ -41,9 +40,7 @@ func (d *DTM) Stats() Stats {
 	d.table.eachLive(func(t *transaction) bool {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		switch t.machine.Phase() {
-		case protocol.Telling, protocol.Inherited, protocol.Delegated:
-		default:
+		if !inDoubt(t.machine.Phase()) {
 			return true
 		}
 		s.InDoubt++
