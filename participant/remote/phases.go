@@ -32,19 +32,15 @@ func (p *attached) Prepare(ctx context.Context, b participant.Branch) (participa
 	a, ref := p.newAsked(b)
 	a.call.Call = &assentv1.ParticipantCall_Prepare{Prepare: &assentv1.PrepareRequest{Branch: ref}}
 	answer, err := p.ask(ctx, a)
-	if err != nil {
-		return 0, p.wrap("prepare", b, err)
-	}
-	switch of := answer.Answer.(type) {
-	case *assentv1.ParticipantAnswer_Prepare:
-		vote, err := readPrepareResponse(of.Prepare)
-		if err != nil {
-			return vote, p.wrap("prepare", b, err)
+	var vote participant.Vote
+	if err == nil {
+		if of, ok := answer.Answer.(*assentv1.ParticipantAnswer_Prepare); ok {
+			vote, err = readPrepareResponse(of.Prepare)
+		} else {
+			err = notAnswered(answer)
 		}
-		return vote, nil
-	default:
-		return 0, p.wrap("prepare", b, notAnswered(answer))
 	}
+	return vote, p.wrap("prepare", b, err)
 }
 
 // Commit implements participant.Participant.
