@@ -15,7 +15,7 @@ func (p *attached) arrive(s *stream, name string) (unanswered []uint64, err erro
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return nil, connect.NewError(connect.CodeUnavailable, "the server ends: attach to another one, or later")
+		return nil, ending()
 	}
 	i := p.instances[name]
 	switch {
@@ -142,7 +142,7 @@ func (p *attached) close() {
 	}
 	for _, i := range p.instances {
 		if i.stream != nil {
-			i.stream.end(connect.NewError(connect.CodeUnavailable, "the server ends: attach to another one, or later"))
+			i.stream.end(ending())
 			continue
 		}
 		p.stopWaiting(i)

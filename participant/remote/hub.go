@@ -152,12 +152,17 @@ func (h *Hub) Close(ctx context.Context) error {
 	return err
 }
 
+// ending is why a stream ends, or does not begin, when the hub closes.
+func ending() error {
+	return connect.NewError(connect.CodeUnavailable, "the server ends: attach to another one, or later")
+}
+
 // enter counts a stream in.
 func (h *Hub) enter() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closing {
-		return connect.NewError(connect.CodeUnavailable, "the server ends: attach to another one, or later")
+		return ending()
 	}
 	if h.streams >= h.cfg.MaxStreams {
 		return connect.Errorf(connect.CodeResourceExhausted, "%d streams are attached, which is the limit", h.streams)
