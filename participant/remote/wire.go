@@ -62,6 +62,9 @@ func (s *site) invalid(format string, args ...any) error {
 
 // wire returns the way to the service. It connects to nothing yet.
 func (s *site) wire() (*wire, error) {
+	if err := participant.ValidName(s.name); err != nil {
+		return nil, err
+	}
 	base, err := s.base()
 	if err != nil {
 		return nil, err
@@ -100,9 +103,6 @@ func (s *site) wire() (*wire, error) {
 
 // base returns the service's URL if it is one that calls may go to.
 func (s *site) base() (*url.URL, error) {
-	if err := participant.ValidName(s.name); err != nil {
-		return nil, err
-	}
 	base, err := url.Parse(s.url)
 	switch {
 	case err != nil:
