@@ -191,7 +191,7 @@ func (e *endpoint) next(now time.Time) *call {
 		e.withdrawn--
 	}
 	for len(e.ready) > 0 && (e.ready[0].held() || e.ready[0].presumed && e.d.safeMode.Load() != nil) {
-		e.held = append(e.held, pop(&e.ready)) // R10: it waited while the log proved to be too old
+		e.held = append(e.held, pop(&e.ready)) // it waited while an operator paused it or, R10, the log proved to be too old
 	}
 	tell, prepare := len(e.ready) > 0 && !e.resting(now), len(e.prepares) > 0
 	switch {

@@ -58,9 +58,10 @@ func (s *stream) end(err error) {
 // if the instance closed its side, else an error that is a *connect.Error where the
 // instance should know why: NOT_FOUND for a participant that the hub has not,
 // FAILED_PRECONDITION for an instance that can't do what the participant's instances
-// have to, INVALID_ARGUMENT for what is not of the protocol, ABORTED when the same
-// instance has attached again, RESOURCE_EXHAUSTED past MaxStreams, UNAVAILABLE when
-// the hub is closing.
+// have to, INVALID_ARGUMENT for what is not of the protocol, DEADLINE_EXCEEDED for who does
+// not say hello, ABORTED when the same instance has attached again, RESOURCE_EXHAUSTED past
+// MaxStreams, or when it left more than MaxCalls withdrawn calls unanswered, UNAVAILABLE
+// when the hub is closing.
 //
 // A goroutine of the hub may be in Receive for a moment after Attach has returned; the
 // stream has to end it, as that of an HTTP handler does.

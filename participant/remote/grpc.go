@@ -40,8 +40,8 @@ type GRPCConfig struct {
 
 // NewGRPC returns the participant whose calls go to an assent.v1.ParticipantService over
 // gRPC. They share a connection; more are opened if the service allows fewer calls on one
-// than are under way. It connects to nothing yet. An error Is participant.ErrInvalidParticipant and says what
-// is wrong with cfg.
+// than are under way. It connects to nothing yet. An error Is
+// participant.ErrInvalidParticipant and says what is wrong with cfg.
 func NewGRPC(cfg GRPCConfig) (Participant, error) {
 	return newGRPC(&site{
 		kind: "grpc", name: cfg.Name, url: cfg.URL, secrets: cfg.Secrets, tls: cfg.TLS, allow: cfg.AllowPrefixes, insecure: cfg.AllowInsecure,

@@ -47,7 +47,8 @@ type HandlerConfig struct {
 // coordinator: it refuses an epoch that is lower than one it saw for the same term (R9).
 // That it remembers in memory, of 10,000 terms: over a restart it is as durable as the
 // participant makes it. Calls about one branch are made one after the other: a Rollback
-// waits until a Prepare that the coordinator gave up has returned (R4), or fails. A branch's state, too, is as durable as the participant makes it.
+// waits until a Prepare that the coordinator gave up has returned (R4), or fails. A branch's
+// state, too, is as durable as the participant makes it.
 //
 // The reasons and errors of the participant are sent to the coordinator, who shows them to
 // operators. An error Is participant.ErrInvalidParticipant and says what is wrong with the

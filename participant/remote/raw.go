@@ -30,9 +30,9 @@ func (r *Raw) Sign(header http.Header, id string, at time.Time, body []byte) {
 	sign(header, r.wire.secrets, id, at, body)
 }
 
-// Post sends the body to URL/call, as JSON, with these headers and no others, and returns
-// the HTTP status of the answer and what it says. An error means that nothing was answered, or
-// more than 64 KiB.
+// Post sends the body to URL/call, as JSON, with these headers, which are not nil, and a
+// User-Agent, and returns the HTTP status of the answer and what it says. An error means that
+// nothing was answered, or more than 64 KiB.
 func (r *Raw) Post(ctx context.Context, call string, header http.Header, body []byte) (status int, answer []byte, err error) {
 	at := rooted(r.wire.base).JoinPath(call)
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, at.String(), bytes.NewReader(body))

@@ -11,9 +11,9 @@ import (
 	"github.com/assent-tm/assent/participant"
 )
 
-// service answers calls with a participant of this process. It is what a
-// assentv1connect.ParticipantServiceHandler is, but for the errors: these are the
-// participant's, or an invalidError, or errUnsupported.
+// service answers calls with a participant of this process. It is an
+// assentv1connect.ParticipantServiceHandler but for the errors, to which writeCodes and
+// handler.serveJSON give a status: what is wrong with the call is an invalidError.
 type service struct {
 	participant *participant.Registered
 	epochs      epochs

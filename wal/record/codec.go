@@ -20,9 +20,9 @@ import (
 //
 // Version 1, in which a Header still is, has the id in two fields, term and UUID, and
 // all times since 1970. Version 2 has it in one field of idSize bytes, and the times
-// of Begun and Completed since the time that is in the UUID. Operator begins with
-// version 2. Version 3 is that of a Carried with operators' words, which are its last
-// field: a program that does not know them would lose them.
+// of Begun, of Completed and of operators' words since the time that is in the UUID.
+// Operator begins with version 2. Version 3 is that of a Carried with operators' words,
+// which are its last field: a program that does not know them would lose them.
 
 // Version is the version of the records of transactions that this program writes, but
 // for Carried with words. It reads version 1 as well.

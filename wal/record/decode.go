@@ -243,7 +243,7 @@ func (d *decoder) within(what string, low, high int64) int {
 
 func (d *decoder) time() time.Time { return timeOf(d.int()) }
 
-// sinceID reads a time of Begun or Completed.
+// sinceID reads what the encoder's sinceID writes; in version 1, a time since 1970.
 func (d *decoder) sinceID() time.Time {
 	ms := d.int()
 	if d.version > 1 {

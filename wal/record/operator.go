@@ -19,7 +19,7 @@ const (
 	VerbPause
 	// VerbResume: delivery goes on.
 	VerbResume
-	// VerbForgetBranch: a branch is given up; nobody is told any more.
+	// VerbForgetBranch: a branch is given up, and told nothing any more.
 	VerbForgetBranch
 	// VerbResolve: what an operator did to a branch by hand.
 	VerbResolve

@@ -31,8 +31,8 @@ const (
 	// MaxAttributes is the number of bytes that the keys and values of a
 	// transaction's attributes may have together.
 	MaxAttributes = 1 << 10
-	// MaxReason is the number of bytes of text that say why a transaction was
-	// rolled back; longer text is cut by Reason.
+	// MaxReason is the number of bytes that a text may have which says why: of a
+	// rollback or of how a branch ended, cut by Reason, or of an operator's word.
 	MaxReason = 512
 )
 
